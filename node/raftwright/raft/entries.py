@@ -17,7 +17,7 @@ class EntryId(NamedTuple):
     """Term and index of an entry. Ids are ordered: "at least as up to date" (§3.6.1) is one comparison."""
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # the field's own name matters more than tuple.index
 
 
 ZERO = EntryId(0, 0)
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     """
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]
     kind: int
     version: int
     """Format version of the payload."""

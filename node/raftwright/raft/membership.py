@@ -7,7 +7,7 @@ every decision needs a majority of `voters` and a majority of `outgoing_voters`.
 import json
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Ordered = TypeVar("_Ordered", int, float)
 
@@ -111,7 +111,7 @@ class Membership:
                 int(key): Member(**{**member, "addresses": Addresses(**member["addresses"])})
                 for key, member in document.pop("members").items()
             }
-            sets = {name: frozenset(document.pop(name)) for name in _SETS}
+            sets: dict[str, Any] = {name: frozenset(document.pop(name)) for name in _SETS}
             return Membership(members=members, **sets, **document)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not an encoded membership: {error}") from error

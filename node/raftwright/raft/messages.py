@@ -5,7 +5,7 @@ Every message has a sender, a receiver and the sender's term. `server/wire.py` p
 
 from dataclasses import dataclass
 
-from raftwright.raft.entries import Entry, EntryId, SnapshotMeta
+from raftwright.raft.entries import ZERO, Entry, EntryId, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class AppendReply(Message):
     success: bool
     match_index: int = 0
     prev_index: int = 0
-    hint: EntryId = EntryId(0, 0)
+    hint: EntryId = ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
