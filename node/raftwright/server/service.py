@@ -1,0 +1,51 @@
+"""What the HTTP routes and the client stream ask of a node: the seam between `routes/` and the rest.
+
+`server/node.py` implements it. Rule: nothing in here is about HTTP; every failure is a `ServiceError`.
+"""
+
+from asyncio import Future
+from typing import Any, Protocol
+
+from raftwright.client.models import NodeStatus
+from raftwright.kv.store import KvMachine
+from raftwright.server.blobs import Blob
+
+
+class Service(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def cluster_id(self) -> str | None: ...
+
+    @property
+    def machine(self) -> KvMachine:
+        """The state of this node. Read it on the event loop only, after `read_barrier` for a linearizable read."""
+        ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def applied_index(self) -> int: ...
+
+    def write_one(self, command: Any, encoded: bytes) -> "Future[Any]":
+        """One command without a session: gathered with others into a blob. The future's result is that of the
+        command (an int revision, or a failure value of `client.models`); its exception a ServiceError."""
+        ...
+
+    def write_blob(self, blob: Blob, commands: list[Any]) -> "Future[bytes]":
+        """A blob already decoded and checked against the limits, with its origin. The future's result is the encoded
+        list of results (`machine.decode_results`)."""
+        ...
+
+    async def read_barrier(self) -> int:
+        """Returns once a read of the local state is linearizable (§6.4): the index that it reflects. Concurrent
+        callers share rounds."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+
+    def unready_reason(self) -> str | None:
+        """None when this node can serve a linearizable read."""
+        ...

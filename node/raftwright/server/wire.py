@@ -1,0 +1,128 @@
+"""What travels between peers: a frame is a list of messages, each an array with a tag, in MessagePack.
+
+The driver's and the core's messages are plain values; this file alone knows their bytes. Rule: decoding is typed and
+bounded, so nothing that is not a message in shape reaches the core.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Union, get_type_hints
+
+import msgspec
+
+from raftwright.raft import messages
+from raftwright.raft.messages import RaftMessage
+
+PROTOCOL = 1
+FRAME_BYTES_MAX = 64 << 20
+"""Larger frames are refused by the WebSocket layer before they are read whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """Blobs of a client of `from_id`, for the leader to propose. Never forwarded a second time."""
+
+    from_id: int
+    to_id: int
+    id: int
+    """Counts the sender's forwards; the reply returns it."""
+    blobs: bytes
+    """As in an entry's payload (`server/blobs.py`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardReply:
+    """Answers one blob of a Forward: its encoded results, or an error."""
+
+    from_id: int
+    to_id: int
+    id: int
+    position: int
+    """Of the blob in the Forward."""
+    index: int = 0
+    """The entry that it was applied in."""
+    results: bytes | None = None
+    error: str | None = None
+    """`ServiceError.kind`."""
+    detail: str = ""
+    outcome: str = "unknown"
+
+
+PeerMessage = RaftMessage | Forward | ForwardReply
+
+
+class PeerHello(msgspec.Struct, array_like=True, frozen=True):
+    """The first frame of who opens a stream. It is refused unless everything fits."""
+
+    protocol_min: int
+    protocol_max: int
+    cluster_id: str
+    member_id: int
+    store_id: str
+    to_member_id: int
+    to_store_id: str
+    channel: str
+    """`control`, or `bulk` for snapshots."""
+    features: list[str] = []
+
+
+class PeerWelcome(msgspec.Struct, array_like=True, frozen=True):
+    """The answer: accepted when `refusal` is empty, else why not, in words for an operator."""
+
+    protocol: int
+    refusal: str = ""
+    kind: str = ""
+    """Of the refusal: `version`, `cluster`, `stranger`, `removed`, `not-me`."""
+
+
+# One array-like twin for each message class, since plain dataclasses would travel as maps of names. The order of this
+# list is the protocol: only append to it.
+_CLASSES: list[type[Any]] = [
+    messages.RequestPreVote,
+    messages.PreVoteReply,
+    messages.RequestVote,
+    messages.VoteReply,
+    messages.AppendEntries,
+    messages.AppendReply,
+    messages.InstallSnapshot,
+    messages.InstallSnapshotReply,
+    messages.TimeoutNow,
+    messages.ReadIndexRequest,
+    messages.ReadIndexReply,
+    Forward,
+    ForwardReply,
+]
+
+
+def _twin(tag: int, cls: type[Any]) -> type[msgspec.Struct]:
+    hints = get_type_hints(cls)
+    names = [(field.name, hints[field.name]) for field in fields(cls)]
+    return msgspec.defstruct(cls.__name__, names, array_like=True, tag=tag, frozen=True, gc=False)
+
+
+_TWINS = {cls: _twin(tag, cls) for tag, cls in enumerate(_CLASSES, 1)}
+_NAMES = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}
+_ORIGINALS: dict[type[Any], type[Any]] = {twin: cls for cls, twin in _TWINS.items()}
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[Union[tuple(_TWINS.values())]])  # type: ignore[misc]  # noqa: UP007
+
+
+def encode_frame(batch: Iterable[PeerMessage]) -> bytes:
+    twins = []
+    for message in batch:
+        cls = type(message)
+        twins.append(_TWINS[cls](*[getattr(message, name) for name in _NAMES[cls]]))
+    return _ENCODER.encode(twins)
+
+
+def decode_frame(frame: bytes) -> list[PeerMessage]:
+    """ValueError if it is not a frame."""
+    try:
+        twins = _DECODER.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a frame of peer messages: {error}") from error
+    found: list[PeerMessage] = []
+    for twin in twins:
+        cls = _ORIGINALS[type(twin)]
+        found.append(cls(**{name: getattr(twin, name) for name in _NAMES[cls]}))
+    return found
