@@ -1,0 +1,262 @@
+"""The replicated state: machine, sessions and system state, and what an entry does to them.
+
+The driver applies committed entries to it in order, and takes snapshots of it. Its one rule: apply reads nothing
+but this state and the entry, and is total: the same entries give the same state and the same results on every node.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from raftwright.client.models import Undecodable
+from raftwright.raft.entries import ZERO, Entry, EntryId, EntryKind
+from raftwright.server import sessions as sessions_module
+from raftwright.server.blobs import PAYLOAD_VERSION, Blob, InvalidPayload, Origin, decode_payload
+from raftwright.server.machine import ApplyContext, Change, InvalidCommand, InvalidSnapshot, Machine
+from raftwright.server.sessions import Sessions, Verdict, fingerprint_of
+from raftwright.server.system import FEATURE_LEVEL_MAX, SYSTEM_VERSION, UnsupportedEntry, decode_system_command
+
+Section = tuple[str, int, bool, Iterator[bytes]]
+"""Part of a snapshot: name, format version, whether a reader must know it, and its bytes in slices."""
+
+SYSTEM_SECTION = "system"
+SESSIONS_SECTION = "sessions"
+MACHINE_SECTION = "machine"
+SYSTEM_SECTION_VERSION = 1
+_SYSTEM_SECTION_BYTES_MAX = 1 << 16
+
+# What replicas must agree on to the byte never quotes a library's message.
+UNDECODABLE_PAYLOAD = "the entry's payload cannot be decoded"
+UNDECODABLE_BLOB = "the blob of commands cannot be decoded"
+UNDECODABLE_COUNT = "the blob does not hold as many commands as its origin says"
+UNDECODABLE_SYSTEM = "the system command cannot be decoded"
+
+_NO_ORIGIN = Origin()
+
+
+class Status(Enum):
+    APPLIED = "applied"
+    REPLAYED = "replayed"
+    """It had run before: these are the results of that run, and nothing changed."""
+    CONFLICT = "conflict"
+    """Not run: another request has its numbers in this session (422)."""
+    EXPIRED = "expired"
+    """Not run: whether it ran before is forgotten."""
+    UNDECODABLE = "undecodable"
+    """Nothing of it ran: every command's result says why."""
+
+
+class BlobOutcome:
+    """What became of one blob. Without results where it was neither run nor replayed."""
+
+    __slots__ = ("_encoded", "changes", "origin", "results", "status")
+
+    def __init__(
+        self,
+        origin: Origin,
+        status: Status,
+        results: list[Any] | None = None,
+        encoded: bytes | None = None,
+        changes: Sequence[Change] = (),
+    ) -> None:
+        self.origin = origin
+        self.status = status
+        self.results = results
+        """One a command; None of a blob that was REPLAYED (see `encoded`), CONFLICT or EXPIRED."""
+        self._encoded = encoded
+        self.changes = changes
+
+    def encoded(self, machine: Machine) -> bytes:
+        """The results as the client gets them. Only for a blob that has some."""
+        if self._encoded is None:
+            assert self.results is not None, f"a blob that is {self.status.value} has no results"
+            self._encoded = machine.encode_results(self.results)
+        return self._encoded
+
+
+class _SystemState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `system` as JSON, so that a person can read where a snapshot stands."""
+
+    machine: str
+    applied_index: int
+    applied_term: int
+    time_ms: int
+    feature_level: int
+
+
+class ReplicatedState:
+    """Machine, sessions and system state as of `applied_id`."""
+
+    def __init__(self, machine: Machine, *, applied: EntryId = ZERO, time_ms: int = 0) -> None:
+        self.machine = machine
+        self.sessions = Sessions()
+        self.feature_level = 1
+        self.applied_id = applied
+        self.time_ms = time_ms
+        """Log time of the newest entry applied."""
+
+    @property
+    def applied_index(self) -> int:
+        return self.applied_id.index
+
+    @property
+    def applied_term(self) -> int:
+        return self.applied_id.term
+
+    # --- entries
+
+    def apply(self, entry: Entry, decoded: Sequence[list[Any] | None] | None = None) -> list[BlobOutcome]:
+        """Apply the next entry: one outcome a blob, in order; none for kinds without commands.
+
+        `decoded` may hold, blob by blob, what `machine.decode` made of it before. MemoryError and OSError of the
+        machine pass, and UnsupportedEntry is raised for an entry of newer software: the node must stop.
+        """
+        assert entry.index == self.applied_id.index + 1, f"entry {entry.index} after {self.applied_id.index}"
+        self.time_ms = max(self.time_ms, entry.time_ms)
+        self.sessions.expire(self.time_ms)
+        match entry.kind:
+            case EntryKind.COMMANDS:
+                outcomes = self._apply_commands(entry, decoded)
+            case EntryKind.SYSTEM:
+                outcomes = [self._apply_system(entry)]
+            case EntryKind.NOOP | EntryKind.MEMBERSHIP:
+                outcomes = []
+            case _:
+                raise UnsupportedEntry(f"entry {entry.index} is of kind {entry.kind}, which this version does not know")
+        self.applied_id = entry.id
+        return outcomes
+
+    def _apply_commands(self, entry: Entry, decoded: Sequence[list[Any] | None] | None) -> list[BlobOutcome]:
+        _check_version(entry, PAYLOAD_VERSION)
+        blobs = decode_payload(entry.payload)
+        if isinstance(blobs, InvalidPayload):
+            results = self.machine.undecodable(1, UNDECODABLE_PAYLOAD)
+            return [BlobOutcome(_NO_ORIGIN, Status.UNDECODABLE, results)]
+        assert decoded is None or len(decoded) == len(blobs), "what was decoded is of another entry"
+        context = ApplyContext(entry.index, entry.term, self.time_ms)
+        return [
+            self._apply_session_blob(blob, decoded[position] if decoded else None, context)
+            if blob.origin.session
+            else self._apply_blob(blob, decoded[position] if decoded else None, context)
+            for position, blob in enumerate(blobs)
+        ]
+
+    def _apply_session_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
+        """Run the blob unless it ran before, and keep its results for retries (§6.3)."""
+        origin = blob.origin
+        fingerprint = fingerprint_of(blob.data)
+        seen = self.sessions.seen(origin, fingerprint)
+        if seen is Verdict.FRESH:
+            outcome = self._apply_blob(blob, commands, context)
+            self.sessions.record(origin, fingerprint, outcome.encoded(self.machine), context.time_ms)
+            return outcome
+        self.sessions.touch(origin, context.time_ms)
+        if isinstance(seen, bytes):
+            return BlobOutcome(origin, Status.REPLAYED, encoded=seen)
+        return BlobOutcome(origin, Status.CONFLICT if seen is Verdict.CONFLICT else Status.EXPIRED)
+
+    def _apply_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
+        origin = blob.origin
+        if commands is None:
+            try:
+                commands = self.machine.decode(blob.data)
+            except InvalidCommand:
+                return self._undecodable(origin, UNDECODABLE_BLOB)
+        if len(commands) != origin.count:
+            return self._undecodable(origin, UNDECODABLE_COUNT)
+        applied = self.machine.apply(commands, context)
+        return BlobOutcome(origin, Status.APPLIED, applied.results, changes=applied.changes)
+
+    def _undecodable(self, origin: Origin, reason: str) -> BlobOutcome:
+        return BlobOutcome(origin, Status.UNDECODABLE, self.machine.undecodable(origin.count, reason))
+
+    def _apply_system(self, entry: Entry) -> BlobOutcome:
+        _check_version(entry, SYSTEM_VERSION)
+        command = decode_system_command(entry.payload)
+        if command is None:
+            return BlobOutcome(_NO_ORIGIN, Status.UNDECODABLE, [Undecodable(UNDECODABLE_SYSTEM)])
+        if command.level > FEATURE_LEVEL_MAX:
+            reason = f"raises the feature level to {command.level}; up to {FEATURE_LEVEL_MAX} is known"
+            raise UnsupportedEntry(f"entry {entry.index} {reason}")
+        self.feature_level = max(self.feature_level, command.level)
+        return BlobOutcome(_NO_ORIGIN, Status.APPLIED, [self.feature_level])
+
+    # --- snapshots
+
+    def sections(self) -> list[Section]:
+        """The state as it is now, frozen at once; the bytes are made as they are taken, while apply goes on."""
+        system = _SystemState(
+            machine=self.machine.name,
+            applied_index=self.applied_id.index,
+            applied_term=self.applied_id.term,
+            time_ms=self.time_ms,
+            feature_level=self.feature_level,
+        )
+        return [
+            (SYSTEM_SECTION, SYSTEM_SECTION_VERSION, True, iter([msgspec.json.encode(system)])),
+            (SESSIONS_SECTION, sessions_module.VERSION, True, self.sessions.snapshot()),
+            (MACHINE_SECTION, self.machine.version, True, self.machine.snapshot()),
+        ]
+
+    def restore(self, sections: Iterable[tuple[str, int, bool, Iterable[bytes]]]) -> None:
+        """Replace everything by what `sections` made. All or nothing: raises InvalidSnapshot, or what reading raises,
+        and then all is as before. Sections are read in the order they come, the machine's last."""
+        system: _SystemState | None = None
+        sessions: Sessions | None = None
+        restored = False
+        for name, version, required, chunks in sections:
+            if restored and (required or name in _VERSIONS):
+                raise InvalidSnapshot(f"the section {name!r} comes after the machine's")
+            if name == MACHINE_SECTION:
+                self._check_machine(version, system, sessions)
+                self.machine.restore(chunks)
+                restored = True
+            elif name not in _VERSIONS:
+                if required:
+                    raise InvalidSnapshot(f"the section {name!r} is required, and this version does not know it")
+                for _ in chunks:
+                    pass  # read over it
+            elif version != _VERSIONS[name]:
+                raise InvalidSnapshot(f"the section {name!r} has version {version}; {_VERSIONS[name]} is known")
+            elif name == SYSTEM_SECTION:
+                system = _decode_system(chunks)
+            else:
+                sessions = Sessions.restored(chunks)
+        if not restored or system is None or sessions is None:
+            raise InvalidSnapshot("the machine's section is missing")
+        self.sessions = sessions
+        self.feature_level = system.feature_level
+        self.applied_id = EntryId(system.applied_term, system.applied_index)
+        self.time_ms = system.time_ms
+
+    def _check_machine(self, version: int, system: _SystemState | None, sessions: Sessions | None) -> None:
+        if system is None or sessions is None:
+            raise InvalidSnapshot("the sections system and sessions must come before the machine's")
+        if system.machine != self.machine.name:
+            raise InvalidSnapshot(f"it is of the machine {system.machine!r}, and this node runs {self.machine.name!r}")
+        if version > self.machine.version:
+            raise InvalidSnapshot(f"the machine's section has version {version}; up to {self.machine.version} is known")
+        if system.feature_level > FEATURE_LEVEL_MAX:
+            raise InvalidSnapshot(f"its feature level is {system.feature_level}; up to {FEATURE_LEVEL_MAX} is known")
+
+
+_VERSIONS = {SYSTEM_SECTION: SYSTEM_SECTION_VERSION, SESSIONS_SECTION: sessions_module.VERSION}
+
+
+def _check_version(entry: Entry, known: int) -> None:
+    if entry.version != known:
+        raise UnsupportedEntry(f"entry {entry.index} has payload version {entry.version}; {known} is known")
+
+
+def _decode_system(chunks: Iterable[bytes]) -> _SystemState:
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        if len(data) > _SYSTEM_SECTION_BYTES_MAX:
+            raise InvalidSnapshot("the section 'system' is too long")
+    try:
+        return msgspec.json.decode(data, type=_SystemState)
+    except ValueError as error:
+        raise InvalidSnapshot(f"the section 'system' cannot be decoded: {error}") from error
