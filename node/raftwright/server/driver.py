@@ -32,7 +32,7 @@ from raftwright.raft.messages import AppendEntries
 from raftwright.raft.raft import Raft
 from raftwright.raft.ready import Ready
 from raftwright.raft.roles import Leader
-from raftwright.server.blobs import Blob, Origin, decode_payload, encode_payload
+from raftwright.server.blobs import Blob, InvalidPayload, anonymous, decode_payload, encode_payload
 from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
 from raftwright.server.errors import (
     ERRORS,
@@ -54,6 +54,7 @@ _log = logging.getLogger(__name__)
 APPLY_COMMANDS_A_RUN = 8192
 """So many commands are applied before other work has its turn; about ten milliseconds."""
 APPLY_BYTES_A_RUN = 4 << 20
+SINGLES_A_BLOB = 8192
 SWEEP_INTERVAL_S = 0.05
 """How often deadlines are looked at, while anything waits."""
 
@@ -196,9 +197,7 @@ class Driver:
     @property
     def has_work(self) -> bool:
         """Whether `run` would do something now."""
-        return bool(
-            self._inbox or self._forwarded or self._singles_tokens or self.raft.has_ready or self._lost_peers
-        )
+        return bool(self._inbox or self._forwarded or self._singles_tokens or self.raft.has_ready or self._lost_peers)
 
     def next_deadline(self) -> float:
         """When to `run` with a Tick at the latest."""
@@ -281,14 +280,16 @@ class Driver:
         deadline = now + self.settings.request_timeout_s
         start = size = 0
         for position, command in enumerate(encoded):
-            if position > start and size + len(command) > self.settings.entry_bytes_max:
+            if position > start and (
+                size + len(command) > self.settings.entry_bytes_max or position - start >= SINGLES_A_BLOB
+            ):
                 self._queue_singles(tokens[start:position], commands[start:position], encoded[start:position], deadline)
                 start, size = position, 0
             size += len(command)
         self._queue_singles(tokens[start:], commands[start:], encoded[start:], deadline)
 
     def _queue_singles(self, tokens: list[Any], commands: list[Any], encoded: list[bytes], deadline: float) -> None:
-        blob = Blob(origin=Origin(count=len(tokens)), data=encode_blob(encoded))
+        blob = Blob(origin=anonymous(len(tokens)), data=encode_blob(encoded))
         self.writes.queue_admitted(Write(blob, commands, tokens, deadline), admitted_bytes=sum(map(len, encoded)))
 
     def _propose_all(self, now: float, wall_ms: int, effects: Effects) -> None:
@@ -357,7 +358,11 @@ class Driver:
     def _take_forward(self, message: Forward, now: float, effects: Effects) -> None:
         """Queue another node's blobs, once they are found right; refuse each that is not, or all if not the leader."""
         deadline = now + self.settings.request_timeout_s
-        for position, blob in enumerate(decode_payload(message.blobs)):
+        blobs = decode_payload(message.blobs)
+        if isinstance(blobs, InvalidPayload):
+            _log.warning("member %d forwarded what is no payload: %s", message.from_id, blobs.reason)
+            return
+        for position, blob in enumerate(blobs):
             token = PeerToken(message.from_id, message.id, position)
             try:
                 if not self.is_leader:

@@ -1,0 +1,304 @@
+"""The asyncio glue: runs the driver when there is something to do, and carries out its effects.
+
+`node.py` owns it. Rules: it decides nothing; the write to disk runs in a thread of its own, one at a time, and the
+loop gathers the next batch meanwhile; any failure of that write ends the node, since after it nothing that memory
+says of the disk is true.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from raftwright.raft.entries import Entry, SnapshotMeta
+from raftwright.raft.events import ChunkLoaded, EntriesLoaded
+from raftwright.raft.ready import LoadChunk, LoadEntries
+from raftwright.server import clock
+from raftwright.server.driver import Driver
+from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
+from raftwright.server.peers import PeerTransport
+from raftwright.storage.errors import DiskFull
+from raftwright.storage.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+SNAPSHOT_WRITE_BYTES = 1 << 20
+APPLY_LOAD_BYTES = 4 << 20
+PREPARE_RETRY_S = 2.0
+
+
+class Glue:
+    """Runs one driver on one event loop, one storage and one transport."""
+
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        storage: Storage,
+        transport: PeerTransport,
+        on_leader_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.driver = driver
+        self.storage = storage
+        self.transport = transport
+        self.on_leader_change = on_leader_change
+        self.loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self.loop.create_future()
+        """Ends with the error that ends the node."""
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="raftwright-log")
+        self._side = ThreadPoolExecutor(2, thread_name_prefix="raftwright-side")
+        self._tasks: asyncio.TaskGroup | None = None
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._preparing = False
+        self._prepare_at = 0.0
+        self._closed = False
+
+    async def run(self) -> None:
+        """Own every task of the glue until cancelled, or until a failure that ends the node."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self.driver.room_bytes = self.storage.room_bytes
+                self._prepare()
+                self.poke()
+                await self.failed
+        finally:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._disk.shutdown(wait=True)
+            self._side.shutdown(wait=True)
+
+    def poke(self) -> None:
+        """Run the driver soon: once for all that arrives in this turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        try:
+            self._carry_out(self.driver.run(clock.now(), clock.wall_ms()))
+        except Exception as error:
+            self._fail(error)
+            return
+        deadline = self.driver.next_deadline()
+        if deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self.loop.call_later(max(0.0, deadline - clock.now()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        # Deadlines move back with every heartbeat: a timer that comes early finds nothing due and is set again.
+        self._timer = None
+        self._timer_at = float("inf")
+        self.poke()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    # Effects
+
+    def _carry_out(self, effects: Effects) -> None:
+        if effects.sends:
+            self.transport.send(effects.sends)
+        if effects.persist is not None:
+            self._persist(effects.persist)
+        for answer in effects.answers:
+            self._answer(answer)
+        for done in effects.reads:
+            for token in done.tokens:
+                if not token.done():
+                    if done.error is None:
+                        token.set_result(done.index)
+                    else:
+                        token.set_exception(done.error)
+        for load in effects.loads:
+            self._load(load)
+        if effects.apply_load is not None:
+            first, last = effects.apply_load
+            self._in_disk_thread(partial(self.storage.read, first, APPLY_LOAD_BYTES, last), self._apply_loaded)
+        if effects.snapshot is not None:
+            self._spawn(self._take_snapshot(effects.snapshot))
+        if effects.restore is not None:
+            self._spawn(self._restore(effects.restore))
+        if effects.compact is not None:
+            self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
+        if effects.membership is not None:
+            self.transport.update(effects.membership)
+        if effects.leader_changed:
+            self.on_leader_change()
+        if effects.again:
+            self.poke()
+
+    def _answer(self, answer: Answer) -> None:
+        token = answer.token
+        if type(token) is list:
+            self._answer_singles(token, answer)
+        elif not token.done():
+            if answer.error is not None:
+                token.set_exception(answer.error)
+            else:
+                token.set_result(answer.encoded)
+
+    def _answer_singles(self, tokens: "list[asyncio.Future[Any]]", answer: Answer) -> None:
+        if answer.error is not None:
+            for token in tokens:
+                if not token.done():
+                    token.set_exception(answer.error)
+            return
+        results = answer.results
+        if results is None:
+            results = self.driver.state.machine.decode_results(answer.encoded or b"")
+        for token, result in zip(tokens, results, strict=True):
+            if not token.done():
+                token.set_result(result)
+
+    # Disk
+
+    def _persist(self, batch: Persist) -> None:
+        self._in_disk_thread(partial(self._write, batch), self._persisted)
+
+    def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
+        """In the disk thread: durable on return."""
+        self.storage.write(
+            hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=batch.chunks, entries=batch.entries
+        )
+        finished = next((chunk.meta for chunk in batch.chunks if chunk.done), None)
+        return None if finished is None else (finished, self.storage.finish_received(finished))
+
+    def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
+        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.persisted(received, clock.now())
+        self._prepare()
+
+    def _apply_loaded(self, entries: list[Entry]) -> None:
+        self.driver.entries_for_apply(entries)
+
+    def _compacted(self, _: None) -> None:
+        self.driver.room_bytes = self.storage.room_bytes
+
+    def _in_disk_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        if self._closed:
+            return
+        self.loop.run_in_executor(self._disk, work).add_done_callback(partial(self._finish, then))
+
+    def _finish(self, then: Callable[[Any], None], future: "asyncio.Future[Any]") -> None:
+        if future.cancelled() or self._closed:
+            return
+        error = future.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        then(future.result())
+        self.poke()
+
+    def _prepare(self) -> None:
+        """Fill the next segment ahead of need. A full disk is met here, and only here, and passes."""
+        if self._preparing or self._closed or not self.storage.needs_prepare or clock.now() < self._prepare_at:
+            return
+        self._preparing = True
+        self._spawn(self._prepare_aside())
+
+    async def _prepare_aside(self) -> None:
+        try:
+            await self.loop.run_in_executor(self._side, self.storage.prepare)
+        except DiskFull as error:
+            if self._prepare_at == 0.0:
+                _log.error("%s; client writes are refused until there is room", error)
+            self._prepare_at = clock.now() + PREPARE_RETRY_S
+            self.loop.call_later(PREPARE_RETRY_S, self._prepare)
+        else:
+            if self._prepare_at:
+                _log.info("there is room on the disk again")
+            self._prepare_at = 0.0
+        finally:
+            self._preparing = False
+            self.driver.room_bytes = self.storage.room_bytes
+
+    def _load(self, load: LoadEntries | LoadChunk) -> None:
+        if isinstance(load, LoadEntries):
+            self._in_disk_thread(
+                partial(self.storage.read, load.first, load.bytes_max, self.driver.raft.log.last_id.index),
+                partial(self._entries_loaded, load),
+            )
+        else:
+            self._in_disk_thread(partial(self._read_chunk, load), partial(self._chunk_loaded, load))
+
+    def _entries_loaded(self, load: LoadEntries, entries: list[Entry]) -> None:
+        self.driver.step(EntriesLoaded(now=clock.now(), peer=load.peer, first=load.first, entries=tuple(entries)))
+
+    def _read_chunk(self, load: LoadChunk) -> tuple[SnapshotMeta, bytes | None]:
+        meta = load.meta or self.storage.snapshot_meta
+        assert meta is not None
+        return meta, self.storage.read_chunk(meta, load.offset, load.bytes_max)
+
+    def _chunk_loaded(self, load: LoadChunk, found: tuple[SnapshotMeta, bytes | None]) -> None:
+        meta, data = found
+        self.driver.step(ChunkLoaded(now=clock.now(), peer=load.peer, meta=meta, offset=load.offset, data=data))
+
+    # Snapshots
+
+    def _spawn(self, work: Any) -> None:
+        assert self._tasks is not None
+        if self._closed:
+            work.close()
+            return
+        self._tasks.create_task(self._guard(work))
+
+    async def _guard(self, work: Any) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fail(error)
+        self.poke()
+
+    async def _take_snapshot(self, job: SnapshotJob) -> None:
+        """Slices are made on the loop, a millisecond each, with other work between; bytes are written in a thread."""
+        started = clock.now()
+        writer = await self._aside(
+            partial(self.storage.new_snapshot, id=job.id, time_ms=job.time_ms, membership=job.membership)
+        )
+        try:
+            for name, version, required, chunks in job.sections:
+                await self._aside(partial(writer.section, name, version, required))
+                pending = bytearray()
+                for chunk in chunks:
+                    pending += chunk
+                    if len(pending) >= SNAPSHOT_WRITE_BYTES:
+                        await self._aside(partial(writer.write, bytes(pending)))
+                        pending.clear()
+                    await asyncio.sleep(0)
+                if pending:
+                    await self._aside(partial(writer.write, bytes(pending)))
+            # In the thread of the log: what is cut and what is newest must not change in the middle of its writes.
+            meta = await self.loop.run_in_executor(self._disk, writer.finish)
+        except DiskFull as error:
+            _log.error("no snapshot: %s; tried again later", error)
+            with contextlib.suppress(OSError):
+                await self._aside(writer.abort)
+            self.driver.snapshot_taken(job, None, clock.now())
+            return
+        _log.info("snapshot at index %d: %d bytes in %.2f s", meta.id.index, meta.size, clock.now() - started)
+        self.driver.snapshot_taken(job, meta, clock.now())
+
+    async def _restore(self, meta: SnapshotMeta) -> None:
+        await self._aside(self.restore_state)
+        _log.info("restored the snapshot at index %d that the leader sent", meta.id.index)
+        self.driver.restored(meta)
+
+    def restore_state(self) -> None:
+        """Load the newest snapshot into the state machine. Blocking."""
+        reader = self.storage.open_snapshot()
+        self.driver.state.restore(reader.sections())
+
+    async def _aside(self, work: Callable[[], Any]) -> Any:
+        return await self.loop.run_in_executor(self._side, work)

@@ -1,0 +1,277 @@
+"""Streams between members: one outgoing WebSocket to each peer and channel, and the listener for theirs.
+
+The glue calls `send`, `update` and gives `on_messages` and `on_lost`. Rules: a stream is refused before the upgrade
+unless cluster id, member id and store id all fit, on both sides; snapshots have a channel of their own, so that
+heartbeats never wait behind them; what cannot be sent is dropped, since Raft sends again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from raftwright.raft.membership import Membership
+from raftwright.raft.messages import InstallSnapshot
+from raftwright.server.wire import FRAME_BYTES_MAX, PROTOCOL, PeerHello, PeerMessage, decode_frame, encode_frame
+
+_log = logging.getLogger(__name__)
+
+STREAM_PATH = "/peer/v1/stream"
+IDENTITY_PATH = "/peer/v1/identity"
+HELLO_HEADER = "X-Raftwright-Hello"
+REFUSAL_HEADER = "X-Raftwright-Refusal"
+CONTROL, BULK = "control", "bulk"
+CONNECT_TIMEOUT_S = 2.0
+HEARTBEAT_S = 5.0
+"""WebSocket pings: they find a connection that died without a word."""
+BACKOFF_S = (0.05, 1.0)
+QUEUED_MESSAGES_MAX = 4096
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalIdentity:
+    """Who this node is; cluster and member id are None until it is founded or joined."""
+
+    name: str
+    store_id: str
+    client: str = ""
+    """Where clients reach this node."""
+    cluster_id: str | None = None
+    member_id: int | None = None
+
+
+class _Stream:
+    """One outgoing stream: connects, introduces itself, and sends what is queued as one frame a turn."""
+
+    def __init__(self, transport: "PeerTransport", peer: int, store_id: str, address: str, channel: str) -> None:
+        self.transport = transport
+        self.peer = peer
+        self.store_id = store_id
+        self.address = address
+        self.channel = channel
+        self.connected = False
+        self.refusal = ""
+        self._queue: list[PeerMessage] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def send(self, messages: Sequence[PeerMessage]) -> None:
+        if not self.connected and self.channel == CONTROL:
+            return  # nothing is kept for a peer that is away: it would be stale when it is back
+        if len(self._queue) + len(messages) > QUEUED_MESSAGES_MAX:
+            _log.warning("the stream to member %d is behind; %d messages are dropped", self.peer, len(self._queue))
+            self._queue.clear()
+        self._queue.extend(messages)
+        self._wake.set()
+
+    async def run(self) -> None:
+        delay = BACKOFF_S[0]
+        while True:
+            if self.channel == BULK:
+                await self._wake.wait()
+            try:
+                await self._connect()
+                delay = BACKOFF_S[0]
+            except aiohttp.WSServerHandshakeError as error:
+                self._refused(error)
+                delay = BACKOFF_S[1]
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                _log.debug("no stream to member %d at %s: %s", self.peer, self.address, error)
+            self._queue.clear()
+            self._wake.clear()
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, BACKOFF_S[1])
+
+    def _refused(self, error: aiohttp.WSServerHandshakeError) -> None:
+        why = (error.headers or {}).get(REFUSAL_HEADER, f"HTTP {error.status}")
+        if why != self.refusal:
+            _log.warning("member %d at %s refuses this node: %s", self.peer, self.address, why)
+        self.refusal = why
+
+    async def _connect(self) -> None:
+        session = self.transport.session
+        assert session is not None
+        hello = msgspec.json.encode(self.transport.hello_to(self)).decode()
+        timeout = aiohttp.ClientWSTimeout(ws_close=1.0)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            socket = await session.ws_connect(
+                f"http://{self.address}{STREAM_PATH}",
+                headers={HELLO_HEADER: hello},
+                heartbeat=HEARTBEAT_S,
+                compress=0,
+                max_msg_size=1024,
+                timeout=timeout,
+            )
+        self.connected, self._closed, self.refusal = True, False, ""
+        _log.debug("stream to member %d is up (%s)", self.peer, self.channel)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch(socket))
+                await self._pump(socket)
+        except* (aiohttp.ClientError, OSError) as errors:
+            _log.debug("stream to member %d broke: %s", self.peer, errors.exceptions[0])
+        finally:
+            self.connected = False
+            await socket.close()
+            if self.channel == CONTROL:
+                self.transport.on_lost(self.peer)
+
+    async def _watch(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """The other side never sends on this stream: whatever comes is its end."""
+        await socket.receive()
+        self._closed = True
+        self._wake.set()
+
+    async def _pump(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._closed:
+                return
+            if self._queue:
+                batch, self._queue = self._queue, []
+                await socket.send_bytes(encode_frame(batch))
+
+
+class PeerTransport:
+    """All streams of this node. `on_messages(messages)` and `on_lost(peer)` run on the event loop."""
+
+    def __init__(
+        self,
+        identity: LocalIdentity,
+        *,
+        on_messages: Callable[[list[PeerMessage]], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        self.identity = identity
+        self.on_messages = on_messages
+        self.on_lost = on_lost
+        self.membership = Membership()
+        self.session: aiohttp.ClientSession | None = None
+        self._streams: dict[tuple[int, str], tuple[_Stream, asyncio.Task[None]]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Own every stream until cancelled."""
+        connector = aiohttp.TCPConnector(limit=0, force_close=False)
+        async with aiohttp.ClientSession(connector=connector) as self.session, asyncio.TaskGroup() as self._group:
+            self.update(self.membership)
+            await asyncio.Event().wait()
+
+    def update(self, membership: Membership) -> None:
+        """Connect to whom it names, and to nobody else."""
+        self.membership = membership
+        if self._group is None:
+            return
+        wanted: dict[tuple[int, str], tuple[str, str]] = {
+            (number, channel): (member.store_id, member.addresses.peer)
+            for number, member in sorted(membership.members.items())
+            if number != self.identity.member_id
+            for channel in (CONTROL, BULK)
+        }
+        for key, (stream, task) in list(self._streams.items()):
+            if wanted.get(key) != (stream.store_id, stream.address):
+                task.cancel()
+                del self._streams[key]
+        for key, (store_id, address) in wanted.items():
+            if key not in self._streams:
+                stream = _Stream(self, key[0], store_id, address, key[1])
+                self._streams[key] = stream, self._group.create_task(stream.run(), name=f"stream {key}")
+
+    def send(self, sends: Mapping[int, Sequence[PeerMessage]]) -> None:
+        for peer, messages in sends.items():
+            bulk = [message for message in messages if isinstance(message, InstallSnapshot)]
+            control = (
+                [message for message in messages if not isinstance(message, InstallSnapshot)] if bulk else messages
+            )
+            for channel, part in ((CONTROL, control), (BULK, bulk)):
+                found = self._streams.get((peer, channel))
+                if part and found is not None:
+                    found[0].send(part)
+
+    def hello_to(self, stream: _Stream) -> PeerHello:
+        return PeerHello(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            cluster_id=self.identity.cluster_id or "",
+            member_id=self.identity.member_id or 0,
+            store_id=self.identity.store_id,
+            to_member_id=stream.peer,
+            to_store_id=stream.store_id,
+            channel=stream.channel,
+        )
+
+    def refusals(self) -> dict[int, str]:
+        """Peers that refuse this node, and why."""
+        return {peer: stream.refusal for (peer, _), (stream, _) in self._streams.items() if stream.refusal}
+
+    def is_connected(self, peer: int) -> bool:
+        found = self._streams.get((peer, CONTROL))
+        return found is not None and found[0].connected
+
+    # The listener's side
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get(IDENTITY_PATH, self._on_identity), web.get(STREAM_PATH, self._on_stream)]
+
+    async def _on_identity(self, _: web.Request) -> web.Response:
+        document = {
+            "name": self.identity.name,
+            "store_id": self.identity.store_id,
+            "client": self.identity.client,
+            "cluster_id": self.identity.cluster_id,
+            "member_id": self.identity.member_id,
+        }
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+
+    def why_refused(self, hello: PeerHello) -> str:
+        """Empty where the stream is welcome, else why it is not."""
+        mine = self.identity
+        if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
+            spoken = f"{hello.protocol_min} to {hello.protocol_max}"
+            return f"version: this node speaks protocol {PROTOCOL}, the other {spoken}"
+        if mine.cluster_id is None or hello.cluster_id != mine.cluster_id:
+            return f"cluster: this node belongs to cluster {mine.cluster_id}, the other to {hello.cluster_id}"
+        if hello.to_member_id != mine.member_id or hello.to_store_id != mine.store_id:
+            return f"not-me: this is member {mine.member_id} with store {mine.store_id}"
+        if self.membership.was_removed(hello.member_id):
+            return f"removed: member {hello.member_id} was removed from the cluster"
+        member = self.membership.members.get(hello.member_id)
+        if member is not None and member.store_id != hello.store_id:
+            return f"stranger: member {hello.member_id} has store {member.store_id}, not {hello.store_id}"
+        return ""
+
+    async def _on_stream(self, request: web.Request) -> web.StreamResponse:
+        try:
+            hello = msgspec.json.decode(request.headers.get(HELLO_HEADER, ""), type=PeerHello)
+        except (msgspec.DecodeError, UnicodeError):
+            return _refuse("version: no valid introduction came with this stream")
+        why = self.why_refused(hello)
+        if why:
+            _log.info("refused a stream from member %d: %s", hello.member_id, why)
+            return _refuse(why)
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False, max_msg_size=FRAME_BYTES_MAX)
+        await socket.prepare(request)
+        async for frame in socket:
+            if frame.type is not aiohttp.WSMsgType.BINARY:
+                break
+            try:
+                messages = decode_frame(frame.data)
+            except ValueError as error:
+                _log.warning("member %d sent what is no frame: %s", hello.member_id, error)
+                break
+            if any(m.from_id != hello.member_id or m.to_id != self.identity.member_id for m in messages):
+                _log.warning("member %d sent a message in the name of another", hello.member_id)
+                break
+            self.on_messages(messages)
+        await socket.close()
+        return socket
+
+
+def _refuse(why: str) -> web.Response:
+    return web.Response(status=403, text=why + "\n", headers={REFUSAL_HEADER: why})

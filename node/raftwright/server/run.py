@@ -1,0 +1,101 @@
+"""Running a node as a process: the event loop, logging, signals, and what is said when it cannot go on.
+
+`raftwright node` calls `run_node`. Rule: every end has an exit status and, unless it was asked for, one line on what
+to do.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+
+from raftwright.server.founding import WrongMembers
+from raftwright.server.node import Node, WrongIdentity
+from raftwright.server.settings import NodeSettings
+from raftwright.storage.errors import StorageError
+
+_log = logging.getLogger(__name__)
+
+EXIT_STOPPED, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
+
+
+def run_node(settings: NodeSettings) -> int:
+    """Run a node until SIGTERM or SIGINT; returns the exit status: 0 stopped, 1 the environment failed (disk,
+    port), 2 refused to start as somebody it is not. A failed disk ends the process at once, without clean-up."""
+    _set_up_logging(settings)
+    # The state is millions of long-lived objects: looking through them all over and over finds nothing.
+    gc.set_threshold(50_000, 20, 100)
+    if settings.uvloop:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(settings))
+    with asyncio.Runner() as runner:
+        return runner.run(_run(settings))
+
+
+async def _run(settings: NodeSettings) -> int:
+    node = Node(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    try:
+        await node.run()
+    except* StorageError as errors:
+        # Nothing that memory says of the disk is true any more: no clean-up that could write.
+        _end(errors, EXIT_FAILED)
+    except* (WrongIdentity, WrongMembers) as errors:
+        _log.error("%s", _first(errors))
+        return EXIT_REFUSED
+    except* OSError as errors:
+        _log.error("%s", _first(errors))
+        return EXIT_FAILED
+    except* Exception as errors:
+        _log.critical("this is a bug; the node stops rather than go on wrongly", exc_info=errors)
+        _end(errors, EXIT_FAILED)
+    _log.info("%s has stopped", settings.name)
+    return EXIT_STOPPED
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _end(errors: BaseExceptionGroup[BaseException], status: int) -> None:
+    _log.critical("%s", _first(errors))
+    logging.shutdown()
+    os._exit(status)
+
+
+def _set_up_logging(settings: NodeSettings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if settings.log_format == "json" else _TextFormatter(settings.name))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+class _TextFormatter(logging.Formatter):
+    converter = time.gmtime
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"%(asctime)s.%(msecs)03dZ {name} %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time_ms": int(record.created * 1000),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document)

@@ -1,0 +1,87 @@
+"""What a node says of itself: the answer of `GET /v1/status`, made from what the parts know. Read only."""
+
+from typing import Literal
+
+from raftwright import __version__
+from raftwright.client.models import MemberStatus, NodeStatus
+from raftwright.raft.membership import Membership
+from raftwright.raft.raft import Raft
+from raftwright.raft.roles import Candidate, Leader, PreCandidate
+from raftwright.server.driver import Driver
+from raftwright.server.peers import LocalIdentity
+
+
+def node_status(
+    *, identity: LocalIdentity, phase: str, why: str, uptime_s: float, driver: Driver | None, revision: int
+) -> NodeStatus:
+    """`phase` and `why` are the node's own; `driver` is None until it takes part in a cluster."""
+    common = {
+        "name": identity.name,
+        "state": phase,
+        "version": __version__,
+        "uptime_s": round(uptime_s, 3),
+        "id": identity.member_id,
+        "cluster_id": identity.cluster_id,
+        "store_id": identity.store_id,
+        "revision": revision,
+        "detail": why or None,
+    }
+    if driver is None:
+        return NodeStatus(**common)  # type: ignore[arg-type]
+    raft = driver.raft
+    membership = raft.membership
+    return NodeStatus(
+        **common,  # type: ignore[arg-type]
+        role=role_name(raft),
+        member_role="voter" if identity.member_id in membership.all_voters else "learner",
+        term=raft.term,
+        leader=raft.leader_id,
+        commit_index=raft.commit_index,
+        applied_index=driver.state.applied_index,
+        first_index=raft.log.first_index,
+        last_index=raft.log.last_id.index,
+        membership_version=membership.version,
+        members=_members(raft, membership),
+    )
+
+
+def role_name(raft: Raft) -> Literal["leader", "follower", "candidate", "pre-candidate"]:
+    match raft.role:
+        case Leader():
+            return "leader"
+        case Candidate():
+            return "candidate"
+        case PreCandidate():
+            return "pre-candidate"
+        case _:
+            return "follower"
+
+
+def _members(raft: Raft, membership: Membership) -> list[MemberStatus]:
+    leader = raft.role if isinstance(raft.role, Leader) else None
+    found = []
+    for number, member in sorted(membership.members.items()):
+        match_index = None
+        if number == raft.member_id:
+            match_index = raft.log.last_id.index
+        elif leader is not None and number in leader.progress:
+            match_index = leader.progress[number].match_index
+        found.append(
+            MemberStatus(
+                id=number,
+                name=member.name,
+                role=_member_role(membership, number),
+                peer=member.addresses.peer,
+                client=member.addresses.client,
+                store_id=member.store_id,
+                match_index=match_index,
+                leader=number == raft.leader_id,
+            )
+        )
+    return found
+
+
+def _member_role(membership: Membership, number: int) -> Literal["voter", "learner", "outgoing"]:
+    if number in membership.voters:
+        return "voter"
+    return "outgoing" if number in membership.outgoing_voters else "learner"
