@@ -1,0 +1,185 @@
+"""The listener for clients: from a request to its handler, and from whatever happened to a reply.
+
+`server/node.py` starts and stops it. Rule: this is the one place where errors become replies, where permissions are
+checked, and where requests are counted; no error leaves it, and no handler runs without it.
+"""
+
+import asyncio
+import logging
+import resource
+from contextlib import suppress
+
+from aiohttp import WSCloseCode, web
+
+from raftwright.server.addresses import parse_address
+from raftwright.server.api import Api, Call, Route
+from raftwright.server.authorize import ANONYMOUS, Permission, authorize
+from raftwright.server.errors import ServiceError
+from raftwright.server.limits import Admission, Bodies, Connection, GuardedServer, Limits
+from raftwright.server.metrics import Metrics
+from raftwright.server.openapi import document
+from raftwright.server.problems import (
+    MalformedRequest,
+    MethodNotAllowed,
+    NoSuchRoute,
+    TooManyConnections,
+    error_of_bug,
+)
+from raftwright.server.responses import Reply, problem_reply
+from raftwright.server.routes.table import ROUTES
+from raftwright.server.service import Service
+from raftwright.server.settings import NodeSettings
+from raftwright.server.targets import decode_path, decode_query, split_target
+
+_log = logging.getLogger(__name__)
+
+_KEYS = "/v1/kv/"
+_KEY_PATH = "/v1/kv/{key}"
+_FOR_PROBATION = frozenset({Permission.HEALTH, Permission.METRICS, Permission.STATUS})
+"""What a connection beyond the most may ask for."""
+_FILES_RESERVED = 256
+"""File descriptors that are never given to clients: the log, snapshots, other members."""
+_BACKLOG = 1024
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class ClientServer:
+    """Serves the HTTP API and clients' streams for `service`, from `start` to `stop`."""
+
+    def __init__(self, service: Service, settings: NodeSettings, metrics: Metrics) -> None:
+        self._api = Api(
+            service=service,
+            settings=settings,
+            metrics=metrics,
+            bodies=Bodies(settings.bodies_bytes_max, metrics),
+            openapi=document(ROUTES),
+        )
+        self._paths: dict[str, dict[str, Route]] = {}
+        for route in ROUTES:
+            self._paths.setdefault(route.path, {})[route.method] = route
+        self._keys = self._paths.pop(_KEY_PATH)
+        self._counts = {route.name: metrics.add_route(route.name) for route in ROUTES}
+        self._other = metrics.add_route("other")
+        self._server: GuardedServer | None = None
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, once started."""
+        assert self._listener is not None
+        name = self._listener.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    async def start(self) -> None:
+        """Listen. OSError where the address is taken or not ours."""
+        settings = self._api.settings
+        host, port = parse_address(settings.client_listen, port_min=0)
+        self._server = GuardedServer(self._handle, limits=limits_of(settings), metrics=self._api.metrics)
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._server.accept, host, port, backlog=_BACKLOG, reuse_address=True
+        )
+        self._server.start_sweeps()
+
+    async def stop(self) -> None:
+        """Take no more connections, close the streams, let requests finish for `shutdown_timeout_s`, and close."""
+        if self._listener is None or self._server is None:
+            return
+        self._listener.close()
+        self._server.pre_shutdown()
+        for stream in list(self._api.streams):
+            with suppress(ConnectionError):
+                await stream.close(WSCloseCode.GOING_AWAY, "this node is shutting down")
+        await self._server.shutdown(self._api.settings.shutdown_timeout_s)
+        self._server.stop_sweeps()
+        await self._listener.wait_closed()
+        self._listener = None
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        method = request.method
+        counts, is_write = self._other, method not in _READING
+        response: web.StreamResponse
+        try:
+            path, query = split_target(request.message.path)
+            route, key = self._find(method, path)
+            counts, is_write = self._counts[route.name], route.is_write
+            authorize(ANONYMOUS, route.permission)
+            self._check_probation(request, route)
+            call = Call(request, ANONYMOUS, key, decode_query(query, route.query_names) if query else {})
+            response = await route.handler(self._api, call)
+        except ServiceError as error:
+            response = problem_reply(error, is_write=is_write)
+        except ConnectionError:
+            # the client is gone: there is nobody to tell, and aiohttp finds that out by itself
+            response = problem_reply(MalformedRequest(), is_write=is_write)
+        except Exception as error:
+            response = problem_reply(error_of_bug(error), is_write=is_write)
+        if isinstance(response, Reply):
+            self._finish(request, response)
+        counts[response.status // 100 - 1] += 1
+        return response
+
+    def _finish(self, request: web.BaseRequest, reply: Reply) -> None:
+        service = self._api.service
+        reply.header_text += f"X-Raft-Term: {service.term}\r\nX-Raft-Index: {service.applied_index}\r\n"
+        if _on_probation(request):
+            reply.force_close()
+
+    def _find(self, method: str, path: str) -> tuple[Route, str]:
+        """The route, and the key of it."""
+        if path.startswith(_KEYS):
+            methods, key = self._keys, decode_path(path[len(_KEYS) :])
+        else:
+            key = ""
+            found = self._paths.get(path) or self._paths.get(decode_path(path))
+            if found is None:
+                raise NoSuchRoute("docs/api.md, or /v1/openapi.json, has the paths there are")
+            methods = found
+        route = methods.get(method)
+        if route is None:
+            allowed = tuple(methods)
+            raise MethodNotAllowed(f"This path takes {', '.join(allowed)}", allowed=allowed)
+        return route, key
+
+    def _check_probation(self, request: web.BaseRequest, route: Route) -> None:
+        if _on_probation(request) and route.permission not in _FOR_PROBATION:
+            raise TooManyConnections("this connection may ask for the node's health and status only")
+
+
+def _on_probation(request: web.BaseRequest) -> bool:
+    connection = request.protocol
+    return isinstance(connection, Connection) and connection.admission is Admission.PROBATION
+
+
+def limits_of(settings: NodeSettings) -> Limits:
+    """The bounds of the clients' listener: no more connections than the process may have files."""
+    connections_max = settings.connections_max
+    files = _files_max()
+    if files is not None and files - _FILES_RESERVED - settings.connections_reserved < connections_max:
+        connections_max = max(16, files - _FILES_RESERVED - settings.connections_reserved)
+        _log.warning(
+            "this process may have %d files open, so at most %d connections are taken, not connections_max = %d:"
+            " raise the limit (ulimit -n) for more",
+            files,
+            connections_max,
+            settings.connections_max,
+        )
+    return Limits(
+        connections_max=connections_max,
+        connections_per_address_max=settings.connections_per_address_max,
+        connections_reserved=settings.connections_reserved,
+        head_timeout_s=settings.request_head_timeout_s,
+        head_bytes_max=settings.request_head_bytes_max,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        body_rate_min=settings.body_rate_bytes_per_s_min,
+        bodies_bytes_max=settings.bodies_bytes_max,
+    )
+
+
+def _files_max() -> int | None:
+    """The most files that this process may have open, after raising that as far as it is allowed to. None: no end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,32 @@
+"""`PUT`, `GET` and `DELETE /v1/kv/{key}`: one key, whatever it is called."""
+
+from raftwright.kv.commands import Delete, Put
+from raftwright.server.api import Api, Call
+from raftwright.server.bodies import read_body
+from raftwright.server.problems import FieldInvalid, KeyNotFound
+from raftwright.server.responses import Reply
+from raftwright.server.routes.parameters import conditions_of, wait_until_readable
+from raftwright.server.routes.writes import write
+
+OCTETS = "application/octet-stream"
+
+
+async def put_key(api: Api, call: Call) -> Reply:
+    if_revision, if_absent = conditions_of(call.request)
+    value = await read_body(call.request, api.bodies, api.settings.value_bytes_max)
+    return await write(api, call, Put(call.key, value, if_revision, if_absent))
+
+
+async def get_key(api: Api, call: Call) -> Reply:
+    await wait_until_readable(api, call)
+    item = api.service.machine.get(call.key)
+    if item is None:
+        raise KeyNotFound
+    return Reply(200, OCTETS, item.value, f'ETag: "{item.revision}"\r\n')
+
+
+async def delete_key(api: Api, call: Call) -> Reply:
+    if_revision, if_absent = conditions_of(call.request)
+    if if_absent:
+        raise FieldInvalid("A delete takes If-Match only", field="If-None-Match")
+    return await write(api, call, Delete(call.key, if_revision))

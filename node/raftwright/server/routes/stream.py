@@ -1,0 +1,32 @@
+"""`GET /v1/stream`: from an HTTP request to a client's stream."""
+
+from aiohttp import web
+
+from raftwright.server.api import Api, Call
+from raftwright.server.problems import TooManyConnections, UpgradeRequired
+from raftwright.server.stream import ClientStream
+
+_CLOSE_TIMEOUT_S = 1.0
+
+
+async def stream(api: Api, call: Call) -> web.StreamResponse:
+    if len(api.streams) >= api.settings.streams_max:
+        raise TooManyConnections("this node has too many streams")
+    socket = web.WebSocketResponse(
+        timeout=_CLOSE_TIMEOUT_S,
+        heartbeat=api.settings.stream_heartbeat_s,
+        compress=False,
+        max_msg_size=api.settings.stream_frame_bytes_max,
+    )
+    if not socket.can_prepare(call.request).ok:
+        raise UpgradeRequired("ask for it with the headers of a WebSocket of version 13")
+    await socket.prepare(call.request)
+    client = ClientStream(api, socket, call.principal)
+    api.streams.add(client)
+    api.metrics.streams += 1
+    try:
+        await client.run()
+    finally:
+        api.streams.discard(client)
+        api.metrics.streams -= 1
+    return socket

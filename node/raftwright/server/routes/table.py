@@ -1,0 +1,144 @@
+"""Every route of the HTTP API, in one table: what it is called, who may use it, what it takes and answers.
+
+`http.py` dispatches by it and `openapi.py` describes it; docs/api.md explains it. Rule: a route that is not here does not
+exist, and nothing here is without a permission.
+"""
+
+from raftwright.client.models import BatchRequest, ListPage, NodeStatus, WriteAnswer
+from raftwright.server.api import Answer, Parameter, Route
+from raftwright.server.authorize import Permission
+from raftwright.server.routes import batches, keys, lists, node, stream
+from raftwright.server.routes.parameters import CONSISTENCY, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
+
+_WRITTEN = Answer(status=200, text="Committed and applied.", model=WriteAnswer)
+_WRITE_PROBLEMS = (412, 413, 422, 429, 503, 504, 507)
+_READ_PROBLEMS = (429, 503, 504)
+
+ROUTES = (
+    Route(
+        method="PUT",
+        path="/v1/kv/{key}",
+        name="put",
+        handler=keys.put_key,
+        permission=Permission.WRITE,
+        summary="Set a key to the body, whatever bytes it has.",
+        answers=(_WRITTEN,),
+        problems=(408, *_WRITE_PROBLEMS),
+        parameters=(IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY),
+        body=bytes,
+        is_write=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/kv/{key}",
+        name="get",
+        handler=keys.get_key,
+        permission=Permission.READ,
+        summary="The value of a key, with its revision as ETag.",
+        answers=(Answer(status=200, text="The value.", model=bytes, media_type=keys.OCTETS),),
+        problems=(404, *_READ_PROBLEMS),
+        parameters=(CONSISTENCY,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/kv/{key}",
+        name="delete",
+        handler=keys.delete_key,
+        permission=Permission.WRITE,
+        summary="Remove a key.",
+        answers=(_WRITTEN,),
+        problems=(404, *_WRITE_PROBLEMS),
+        parameters=(IF_MATCH, IDEMPOTENCY_KEY),
+        is_write=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/kv",
+        name="list",
+        handler=lists.list_keys,
+        permission=Permission.READ,
+        summary="One page of keys and values, in the order of keys.",
+        answers=(Answer(status=200, text="The page.", model=ListPage),),
+        problems=_READ_PROBLEMS,
+        parameters=(
+            Parameter(name="prefix", place="query", text="Only keys that begin with this."),
+            Parameter(name="start", place="query", text="Only keys that are not less than this: `next` of a page."),
+            Parameter(
+                name="limit",
+                place="query",
+                text="At most so many items; a page of large values ends sooner.",
+                schema={"type": "integer", "minimum": 1, "default": lists.LIMIT_DEFAULT},
+            ),
+            CONSISTENCY,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/kv:batch",
+        name="batch",
+        handler=batches.batch,
+        permission=Permission.WRITE,
+        summary="Puts, deletes and compares as one command: one revision, all or nothing.",
+        answers=(_WRITTEN,),
+        problems=(408, *_WRITE_PROBLEMS),
+        parameters=(IDEMPOTENCY_KEY,),
+        body=BatchRequest,
+        is_write=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/stream",
+        name="stream",
+        handler=stream.stream,
+        permission=Permission.CONNECT,
+        summary="The clients' stream: a WebSocket with binary frames.",
+        answers=(Answer(status=101, text="Welcome to the stream; docs/api.md has its frames."),),
+        problems=(426, 503),
+    ),
+    Route(
+        method="GET",
+        path="/v1/status",
+        name="status",
+        handler=node.status,
+        permission=Permission.STATUS,
+        summary="What this node is, and what it knows of its cluster.",
+        answers=(Answer(status=200, text="The status.", model=NodeStatus),),
+    ),
+    Route(
+        method="GET",
+        path="/livez",
+        name="livez",
+        handler=node.livez,
+        permission=Permission.HEALTH,
+        summary="Whether the process lives; never depends on a quorum.",
+        answers=(Answer(status=200, text="It lives."),),
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        handler=node.readyz,
+        permission=Permission.HEALTH,
+        summary="Whether this node can serve a linearizable read.",
+        answers=(Answer(status=200, text="It can."),),
+        problems=(503,),
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        handler=node.metrics,
+        permission=Permission.METRICS,
+        summary="Numbers for Prometheus.",
+        answers=(Answer(status=200, text="Samples.", model=str, media_type="text/plain"),),
+    ),
+    Route(
+        method="GET",
+        path="/v1/openapi.json",
+        name="openapi",
+        handler=node.openapi,
+        permission=Permission.DOCUMENTATION,
+        summary="This description.",
+        answers=(Answer(status=200, text="OpenAPI 3.1."),),
+    ),
+)
