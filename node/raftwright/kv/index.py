@@ -12,7 +12,7 @@ comes after n/2 deletions, or after a walk that met thousands of dead keys.
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 RUN_KEYS = 4096
 """How many new keys wait before they become a run: about 2 ms of sorting."""
@@ -21,24 +21,29 @@ RUN_KEYS = 4096
 class KeyIndex:
     """Holds every live key at least once, and dead ones for a while."""
 
-    __slots__ = ("_entries", "_runs", "fresh")
+    __slots__ = ("_runs", "dead", "fresh")
 
     def __init__(self, ordered: list[str] | None = None) -> None:
         """`ordered` is strictly ascending, and is kept."""
         self._runs: list[list[str]] = [ordered] if ordered else []
-        self._entries = len(ordered or ())
         self.fresh: set[str] = set()
         """Keys that came to life since the last run. The store adds to it directly."""
+        self.dead = 0
+        """How many entries of runs are of no use: keys that are dead, or that are again in a newer run."""
 
     def discard(self, key: str) -> None:
         """A live key died."""
-        self.fresh.discard(key)
+        if key in self.fresh:
+            self.fresh.remove(key)
+        else:
+            self.dead += 1
 
-    def settle(self, live: Container[str], live_count: int) -> None:
-        """After a batch: sort what has gathered, and compact when much is dead. `live` is exactly the live keys."""
+    def settle(self, live: Collection[str]) -> None:
+        """After a batch, when there are many fresh or dead keys: sort the fresh ones, and compact when more than a
+        third of the index is dead. `live` is exactly the live keys."""
         if len(self.fresh) >= RUN_KEYS:
             self._flush()
-        if self._entries + len(self.fresh) - live_count > max(RUN_KEYS, live_count // 2):
+        if self.dead > max(RUN_KEYS, len(live) // 2):
             self.compact(live)
 
     def runs(self) -> tuple[Sequence[str], ...]:
@@ -47,7 +52,7 @@ class KeyIndex:
             self._flush()
         return tuple(self._runs)
 
-    def compact(self, live: Container[str]) -> None:
+    def compact(self, live: Collection[str]) -> None:
         """Drop dead keys and repeats: one run is left."""
         if self.fresh:
             self._flush()
@@ -55,11 +60,10 @@ class KeyIndex:
         everything.sort()
         ordered = [key for key in dict.fromkeys(everything) if key in live]
         self._runs = [ordered] if ordered else []
-        self._entries = len(ordered)
+        self.dead = 0
 
     def _flush(self) -> None:
         """Make the fresh keys a run. Runs at least halve in size from each to the next, so there are few."""
-        self._entries += len(self.fresh)
         self._runs.append(sorted(self.fresh))
         self.fresh.clear()
         runs = self._runs

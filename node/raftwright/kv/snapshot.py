@@ -21,7 +21,7 @@ from raftwright.server.machine import Change, InvalidSnapshot
 
 VERSION = 1
 SLICE_BYTES = 128 * 1024
-SLICE_KEYS = 1024
+SLICE_KEYS = 512
 """A block ends when it reaches either, which keeps making one near a millisecond."""
 BLOCK_BYTES_MAX = 1 << 30
 

@@ -92,7 +92,8 @@ class KvMachine:
                 results.append(self._apply_seldom(command, changes))  # type: ignore[arg-type]
                 revision = self.revision
         self.revision = revision
-        self._index.settle(items, len(items))
+        if len(fresh) >= RUN_KEYS or self._index.dead > RUN_KEYS:
+            self._index.settle(items)
         return Applied(results, changes)
 
     def _apply_seldom(self, command: Delete | Batch, changes: list[Change]) -> Result:

@@ -5,8 +5,7 @@ and the context; no clock, no setting, no environment, so that every node ends i
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,10 +14,10 @@ from raftwright.kv.commands import InvalidCommand
 __all__ = ["Applied", "ApplyContext", "Change", "InvalidCommand", "InvalidSnapshot", "Machine"]
 
 
-class ApplyContext(NamedTuple):
+class ApplyContext(msgspec.Struct, frozen=True, gc=False):
     """Where in the log a batch of commands stands."""
 
-    index: int  # type: ignore[assignment]  # the field's own name matters more than tuple.index
+    index: int
     term: int
     time_ms: int
     """Log time: the leader's wall clock, never less than the entry before it."""
@@ -32,12 +31,11 @@ class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     value: bytes | None
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(msgspec.Struct, gc=False):
     """What a batch of commands came to: one result a command, in order, and every change in order."""
 
     results: list[Any]
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Change] = []
 
 
 class InvalidSnapshot(ValueError):

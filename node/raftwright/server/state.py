@@ -48,32 +48,29 @@ class Status(Enum):
     """Nothing of it ran: every command's result says why."""
 
 
-class BlobOutcome:
+# Names of their own, since a look-up in an enum takes its time, and entries of one command are many at a restart.
+_APPLIED = Status.APPLIED
+_FRESH = Verdict.FRESH
+_COMMANDS = EntryKind.COMMANDS
+
+
+class BlobOutcome(msgspec.Struct, gc=False):
     """What became of one blob. Without results where it was neither run nor replayed."""
 
-    __slots__ = ("_encoded", "changes", "origin", "results", "status")
-
-    def __init__(
-        self,
-        origin: Origin,
-        status: Status,
-        results: list[Any] | None = None,
-        encoded: bytes | None = None,
-        changes: Sequence[Change] = (),
-    ) -> None:
-        self.origin = origin
-        self.status = status
-        self.results = results
-        """One a command; None of a blob that was REPLAYED (see `encoded`), CONFLICT or EXPIRED."""
-        self._encoded = encoded
-        self.changes = changes
+    origin: Origin
+    status: Status
+    results: list[Any] | None = None
+    """One a command; None of a blob that was REPLAYED (see `encoded`), CONFLICT or EXPIRED."""
+    changes: list[Change] = []
+    results_bytes: bytes | None = None
+    """What `encoded` keeps."""
 
     def encoded(self, machine: Machine) -> bytes:
         """The results as the client gets them. Only for a blob that has some."""
-        if self._encoded is None:
+        if self.results_bytes is None:
             assert self.results is not None, f"a blob that is {self.status.value} has no results"
-            self._encoded = machine.encode_results(self.results)
-        return self._encoded
+            self.results_bytes = machine.encode_results(self.results)
+        return self.results_bytes
 
 
 class _SystemState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,23 +84,20 @@ class _SystemState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ReplicatedState:
-    """Machine, sessions and system state as of `applied_id`."""
+    """Machine, sessions and system state as of the entry `applied_id`."""
 
     def __init__(self, machine: Machine, *, applied: EntryId = ZERO, time_ms: int = 0) -> None:
         self.machine = machine
         self.sessions = Sessions()
         self.feature_level = 1
-        self.applied_id = applied
+        self.applied_index = applied.index
+        self.applied_term = applied.term
         self.time_ms = time_ms
         """Log time of the newest entry applied."""
 
     @property
-    def applied_index(self) -> int:
-        return self.applied_id.index
-
-    @property
-    def applied_term(self) -> int:
-        return self.applied_id.term
+    def applied_id(self) -> EntryId:
+        return EntryId(self.applied_term, self.applied_index)
 
     # --- entries
 
@@ -113,48 +107,54 @@ class ReplicatedState:
         `decoded` may hold, blob by blob, what `machine.decode` made of it before. MemoryError and OSError of the
         machine pass, and UnsupportedEntry is raised for an entry of newer software: the node must stop.
         """
-        assert entry.index == self.applied_id.index + 1, f"entry {entry.index} after {self.applied_id.index}"
-        self.time_ms = max(self.time_ms, entry.time_ms)
-        self.sessions.expire(self.time_ms)
-        match entry.kind:
-            case EntryKind.COMMANDS:
-                outcomes = self._apply_commands(entry, decoded)
-            case EntryKind.SYSTEM:
-                outcomes = [self._apply_system(entry)]
-            case EntryKind.NOOP | EntryKind.MEMBERSHIP:
-                outcomes = []
-            case _:
-                raise UnsupportedEntry(f"entry {entry.index} is of kind {entry.kind}, which this version does not know")
-        self.applied_id = entry.id
+        index = entry.index
+        assert index == self.applied_index + 1, f"entry {index} after {self.applied_index}"
+        if entry.time_ms > self.time_ms:
+            self.time_ms = entry.time_ms
+            self.sessions.expire(entry.time_ms)
+        kind = entry.kind
+        if kind == _COMMANDS:
+            outcomes = self._apply_commands(entry, decoded)
+        elif kind == EntryKind.SYSTEM:
+            outcomes = [self._apply_system(entry)]
+        elif kind in (EntryKind.NOOP, EntryKind.MEMBERSHIP):
+            outcomes = []
+        else:
+            raise UnsupportedEntry(f"entry {index} is of kind {kind}, which this version does not know")
+        self.applied_index = index
+        self.applied_term = entry.term
         return outcomes
 
     def _apply_commands(self, entry: Entry, decoded: Sequence[list[Any] | None] | None) -> list[BlobOutcome]:
-        _check_version(entry, PAYLOAD_VERSION)
+        if entry.version != PAYLOAD_VERSION:
+            raise _unsupported_version(entry, PAYLOAD_VERSION)
         blobs = decode_payload(entry.payload)
         if isinstance(blobs, InvalidPayload):
             results = self.machine.undecodable(1, UNDECODABLE_PAYLOAD)
             return [BlobOutcome(_NO_ORIGIN, Status.UNDECODABLE, results)]
         assert decoded is None or len(decoded) == len(blobs), "what was decoded is of another entry"
         context = ApplyContext(entry.index, entry.term, self.time_ms)
-        return [
-            self._apply_session_blob(blob, decoded[position] if decoded else None, context)
-            if blob.origin.session
-            else self._apply_blob(blob, decoded[position] if decoded else None, context)
-            for position, blob in enumerate(blobs)
-        ]
+        outcomes = []
+        for position, blob in enumerate(blobs):
+            commands = decoded[position] if decoded else None
+            if blob.origin.session:
+                outcomes.append(self._apply_session_blob(blob, commands, context))
+            else:
+                outcomes.append(self._apply_blob(blob, commands, context))
+        return outcomes
 
     def _apply_session_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
         """Run the blob unless it ran before, and keep its results for retries (§6.3)."""
         origin = blob.origin
         fingerprint = fingerprint_of(blob.data)
         seen = self.sessions.seen(origin, fingerprint)
-        if seen is Verdict.FRESH:
+        if seen is _FRESH:
             outcome = self._apply_blob(blob, commands, context)
             self.sessions.record(origin, fingerprint, outcome.encoded(self.machine), context.time_ms)
             return outcome
         self.sessions.touch(origin, context.time_ms)
         if isinstance(seen, bytes):
-            return BlobOutcome(origin, Status.REPLAYED, encoded=seen)
+            return BlobOutcome(origin, Status.REPLAYED, results_bytes=seen)
         return BlobOutcome(origin, Status.CONFLICT if seen is Verdict.CONFLICT else Status.EXPIRED)
 
     def _apply_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
@@ -167,13 +167,14 @@ class ReplicatedState:
         if len(commands) != origin.count:
             return self._undecodable(origin, UNDECODABLE_COUNT)
         applied = self.machine.apply(commands, context)
-        return BlobOutcome(origin, Status.APPLIED, applied.results, changes=applied.changes)
+        return BlobOutcome(origin, _APPLIED, applied.results, applied.changes)
 
     def _undecodable(self, origin: Origin, reason: str) -> BlobOutcome:
         return BlobOutcome(origin, Status.UNDECODABLE, self.machine.undecodable(origin.count, reason))
 
     def _apply_system(self, entry: Entry) -> BlobOutcome:
-        _check_version(entry, SYSTEM_VERSION)
+        if entry.version != SYSTEM_VERSION:
+            raise _unsupported_version(entry, SYSTEM_VERSION)
         command = decode_system_command(entry.payload)
         if command is None:
             return BlobOutcome(_NO_ORIGIN, Status.UNDECODABLE, [Undecodable(UNDECODABLE_SYSTEM)])
@@ -189,8 +190,8 @@ class ReplicatedState:
         """The state as it is now, frozen at once; the bytes are made as they are taken, while apply goes on."""
         system = _SystemState(
             machine=self.machine.name,
-            applied_index=self.applied_id.index,
-            applied_term=self.applied_id.term,
+            applied_index=self.applied_index,
+            applied_term=self.applied_term,
             time_ms=self.time_ms,
             feature_level=self.feature_level,
         )
@@ -228,7 +229,8 @@ class ReplicatedState:
             raise InvalidSnapshot("the machine's section is missing")
         self.sessions = sessions
         self.feature_level = system.feature_level
-        self.applied_id = EntryId(system.applied_term, system.applied_index)
+        self.applied_index = system.applied_index
+        self.applied_term = system.applied_term
         self.time_ms = system.time_ms
 
     def _check_machine(self, version: int, system: _SystemState | None, sessions: Sessions | None) -> None:
@@ -245,9 +247,8 @@ class ReplicatedState:
 _VERSIONS = {SYSTEM_SECTION: SYSTEM_SECTION_VERSION, SESSIONS_SECTION: sessions_module.VERSION}
 
 
-def _check_version(entry: Entry, known: int) -> None:
-    if entry.version != known:
-        raise UnsupportedEntry(f"entry {entry.index} has payload version {entry.version}; {known} is known")
+def _unsupported_version(entry: Entry, known: int) -> UnsupportedEntry:
+    return UnsupportedEntry(f"entry {entry.index} has payload version {entry.version}; {known} is known")
 
 
 def _decode_system(chunks: Iterable[bytes]) -> _SystemState:
