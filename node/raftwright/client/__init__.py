@@ -1,0 +1,1 @@
+"""The client: `raftwright.Client`, its errors and its models."""

@@ -1,0 +1,262 @@
+"""The client: what users import. It finds the leader, tries again where that is safe, and says what became of a write.
+
+Rule: every operation ends by its time-out with a result or a `RaftwrightError` whose `outcome` tells whether a write
+may have happened.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import aiohttp
+
+from raftwright.client import http as requests
+from raftwright.client.errors import ClientClosed, InvalidRequest, RaftwrightError, Timeout, Unavailable
+from raftwright.client.groups import Operation
+from raftwright.client.http import Page, Refused
+from raftwright.client.models import Consistency, NodeStatus
+from raftwright.client.nodes import Backoff, Nodes, checked
+from raftwright.client.results import Item, Value
+from raftwright.client.stream import Stream
+from raftwright.kv.commands import Batch, Command, Compare, Delete, Put, encode_command
+
+TIMEOUT_S = 10.0
+OUTSTANDING_MAX = 8192
+OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
+ATTEMPT_TIMEOUT_S = 5.0
+
+T = TypeVar("T")
+ConsistencyName = Literal["linearizable", "stale"]
+_CONSISTENCIES = {"linearizable": Consistency.LINEARIZABLE, "stale": Consistency.STALE}
+
+
+class Client:
+    """An asynchronous client of a cluster.
+
+        async with Client(["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"]) as client:
+            revision = await client.put("greeting", b"hello")
+            found = await client.get("greeting")
+
+    Any node will do as an endpoint, several are better. Operations that run at the same time share frames: for high
+    rates call many at once. Safe to use from many tasks of one event loop. An operation that is cancelled may still
+    happen.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        name: str = "raftwright-python",
+        outstanding_max: int = OUTSTANDING_MAX,
+        outstanding_bytes_max: int = OUTSTANDING_BYTES_MAX,
+    ) -> None:
+        """`endpoints` are `host:port`. `timeout_s` bounds every operation unless it has its own. Beyond
+        `outstanding_max` unanswered operations, or `outstanding_bytes_max` bytes of their values, a further one waits.
+        ValueError if an endpoint is none."""
+        self._nodes = Nodes(endpoints)
+        self._timeout_s = timeout_s
+        self._stream_settings = {
+            "name": name,
+            "outstanding_max": outstanding_max,
+            "outstanding_bytes_max": outstanding_bytes_max,
+        }
+        self._http: aiohttp.ClientSession | None = None
+        self._stream: Stream | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise RuntimeError("a client is opened once")
+        self._http = requests.new_session()
+        self._stream = Stream(self._http, self._nodes, **self._stream_settings)  # type: ignore[arg-type]
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._running = self._tasks.create_task(self._stream.run(), name="raftwright client stream")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._http and self._stream and self._tasks and self._running
+        self._stream.close()
+        self._running.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._http.close()
+
+    # Writes
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Set a key. Returns the revision of the change, once a majority has it on disk and it is applied.
+
+        With `if_revision` or `if_absent` only if that holds, else PreconditionFailed."""
+        if if_absent and if_revision is not None:
+            raise InvalidRequest("if_revision and if_absent exclude each other")
+        return await self._write(Put(key, bytes(value), if_revision, if_absent), key, len(value), timeout_s)
+
+    async def delete(self, key: str, *, if_revision: int | None = None, timeout_s: float | None = None) -> int:
+        """Remove a key. Returns the revision of the change. NotFound if it is not there; PreconditionFailed if it is
+        not at `if_revision`."""
+        return await self._write(Delete(key, if_revision), key, 0, timeout_s)
+
+    async def batch(self, ops: Sequence[Put | Delete | Compare], *, timeout_s: float | None = None) -> int:
+        """Several operations as one: all of them or none, under one revision, which is returned.
+
+        PreconditionFailed, with the `position` of the operation, if a condition of any does not hold."""
+        for op in ops:
+            _check_key(op.key)
+        size = sum(len(op.value) for op in ops if isinstance(op, Put))
+        return await self._write(Batch(list(ops)), "", size, timeout_s)
+
+    async def _write(self, command: Command, key: str, value_bytes: int, timeout_s: float | None) -> int:
+        if not isinstance(command, Batch):
+            _check_key(key)
+        revision: int = await self._submit(key, encode_command(command), value_bytes, timeout_s)
+        return revision
+
+    # Reads
+
+    async def get(
+        self, key: str, *, consistency: ConsistencyName = "linearizable", timeout_s: float | None = None
+    ) -> Value | None:
+        """A key's value and revision; None if it is not there.
+
+        `linearizable` sees every write that was acknowledged before; `stale` is what the node at hand knows."""
+        _check_key(key)
+        found: Value | None = await self._submit(key, b"", 0, timeout_s, _consistency(consistency))
+        return found
+
+    async def list(
+        self,
+        prefix: str = "",
+        *,
+        start: str = "",
+        limit: int = 1000,
+        consistency: ConsistencyName = "linearizable",
+        timeout_s: float | None = None,
+    ) -> Page:
+        """One page of the keys that begin with `prefix`, in order, from `start` on. It may hold fewer than `limit`:
+        only `next` says whether there is more."""
+        _consistency(consistency)
+        query = {"prefix": prefix, "start": start, "limit": str(limit), "consistency": consistency}
+        query = {name: text for name, text in query.items() if text}
+        for text in query.values():
+            _check_text(text)
+        return await self._ask(
+            lambda http, endpoint, left_s: requests.fetch_page(http, endpoint, query, left_s), timeout_s
+        )
+
+    async def scan(
+        self,
+        prefix: str = "",
+        *,
+        start: str = "",
+        page_size: int = 1000,
+        consistency: ConsistencyName = "linearizable",
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Item]:
+        """Every key that begins with `prefix`, in order, page by page. Each page is read at a moment of its own;
+        `timeout_s` bounds each of them."""
+        following: str | None = start
+        while following is not None:
+            page = await self.list(
+                prefix, start=following, limit=page_size, consistency=consistency, timeout_s=timeout_s
+            )
+            for item in page.items:
+                yield item
+            following = page.next
+
+    async def status(self, endpoint: str | None = None, *, timeout_s: float | None = None) -> NodeStatus:
+        """The status of the node at `endpoint`, or of any node that answers."""
+        if endpoint is not None:
+            return await requests.fetch_status(self._open_http(), checked(endpoint), timeout_s or self._timeout_s)
+        return await self._ask(requests.fetch_status, timeout_s)
+
+    async def is_ready(self, endpoint: str, *, timeout_s: float = 1.0) -> bool:
+        """Whether the node at `endpoint` can serve a linearizable read now."""
+        return await requests.is_ready(self._open_http(), checked(endpoint), timeout_s)
+
+    # How
+
+    async def _submit(
+        self,
+        key: str,
+        encoded: bytes,
+        value_bytes: int,
+        timeout_s: float | None,
+        consistency: Consistency = Consistency.LINEARIZABLE,
+    ) -> Any:
+        stream = self._stream
+        if stream is None:
+            raise ClientClosed("open the client first: async with Client(…) as client")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+        if stream.is_full:
+            await stream.room(deadline)
+        future: asyncio.Future[Any] = loop.create_future()
+        stream.submit(Operation(future, deadline, key, encoded, value_bytes, consistency))
+        return await future
+
+    def _open_http(self) -> aiohttp.ClientSession:
+        if self._http is None or self._http.closed:
+            raise ClientClosed("the client is not open: async with Client(…) as client")
+        return self._http
+
+    async def _ask(
+        self,
+        attempt: Callable[[aiohttp.ClientSession, str, float], Coroutine[Any, Any, T]],
+        timeout_s: float | None,
+    ) -> T:
+        """Ask one node after the other until one answers or the time is up."""
+        http = self._open_http()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+        backoff = Backoff()
+        trouble: RaftwrightError = Timeout("no node was asked in time", outcome="none")
+        while True:
+            for endpoint in self._nodes.candidates(loop.time()):
+                left_s = deadline - loop.time()
+                if left_s <= 0:
+                    raise trouble
+                try:
+                    return await attempt(http, endpoint, min(left_s, ATTEMPT_TIMEOUT_S))
+                except Refused as refused:
+                    trouble = refused.error
+                except Unavailable as error:
+                    trouble = error
+                    self._nodes.shun(endpoint, loop.time())
+            await asyncio.sleep(min(backoff.next(), max(deadline - loop.time(), 0.0)))
+
+
+def _consistency(name: str) -> Consistency:
+    try:
+        return _CONSISTENCIES[name]
+    except KeyError:
+        raise InvalidRequest(f"consistency is {name!r}; it may be 'linearizable' or 'stale'") from None
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise InvalidRequest("the key is empty")
+    _check_text(key)
+
+
+def _check_text(text: str) -> None:
+    """A command that is not UTF-8 cannot be encoded; the others of its frame must not suffer for it."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{text!r} is not text: it holds half of a surrogate pair") from None

@@ -1,0 +1,110 @@
+"""The client's HTTP requests: pages of keys, the status of nodes, and whether one is ready.
+
+Called by `client.py`, `stream.py` and the commands. Rule: only reads go this way, so any of it may be tried again.
+"""
+
+import base64
+from typing import Any
+
+import aiohttp
+import msgspec
+import orjson
+
+from raftwright.client import models
+from raftwright.client.errors import RETRIED_KINDS, RaftwrightError, Unavailable
+from raftwright.client.results import Item, error_of_problem, kind_of_problem
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of keys. `next` is where the following page starts; None: there is none."""
+
+    items: list[Item]
+    next: str | None
+    revision: int
+
+
+class Refused(Exception):
+    """A node answered that it cannot serve this now; another one, or a later try, may."""
+
+    def __init__(self, error: RaftwrightError, retry_after_s: float | None, leader: str | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.retry_after_s = retry_after_s
+        self.leader = leader
+
+
+def new_session() -> aiohttp.ClientSession:
+    """One for the whole life of a client, made on its event loop."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S))
+
+
+async def fetch_status(http: aiohttp.ClientSession, endpoint: str, timeout_s: float) -> models.NodeStatus:
+    """The status of the node at `endpoint`. Unavailable if it gives none."""
+    data = await _get(http, endpoint, "/v1/status", {}, timeout_s)
+    try:
+        return msgspec.json.decode(data, type=models.NodeStatus)
+    except ValueError as error:
+        raise Unavailable(f"{endpoint} does not answer as a Raftwright node does: {error}") from None
+
+
+async def fetch_page(http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], timeout_s: float) -> Page:
+    """One page of `GET /v1/kv`. Refused or Unavailable where another try may help, else the problem's error."""
+    data = await _get(http, endpoint, "/v1/kv", query, timeout_s)
+    try:
+        page = msgspec.json.decode(data, type=models.ListPage)
+    except ValueError as error:
+        raise Unavailable(f"{endpoint} does not answer as a Raftwright node does: {error}") from None
+    return Page([_item(item) for item in page.items], page.next, page.revision)
+
+
+async def is_ready(http: aiohttp.ClientSession, endpoint: str, timeout_s: float = 1.0) -> bool:
+    """Whether the node can serve a linearizable read."""
+    try:
+        await _get(http, endpoint, "/readyz", {}, timeout_s)
+    except (RaftwrightError, Refused):
+        return False
+    return True
+
+
+async def _get(http: aiohttp.ClientSession, endpoint: str, path: str, query: dict[str, str], timeout_s: float) -> bytes:
+    try:
+        async with http.get(
+            f"http://{endpoint}{path}", params=query, timeout=aiohttp.ClientTimeout(total=timeout_s)
+        ) as answer:
+            data = await answer.read()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise Unavailable(f"{endpoint} cannot be reached: {reason_of(error)}") from None
+    if answer.status == 200:
+        return data
+    raise _failure(endpoint, answer.status, data)
+
+
+def _failure(endpoint: str, status: int, data: bytes) -> Exception:
+    try:
+        problem = msgspec.json.decode(data, type=models.Problem)
+    except ValueError:
+        return Unavailable(f"{endpoint} answered with status {status}")
+    error = error_of_problem(problem)
+    if kind_of_problem(problem) in RETRIED_KINDS:
+        return Refused(error, problem.retry_after_s, problem.leader)
+    return error
+
+
+def _item(item: models.ListItem) -> Item:
+    value = base64.b64decode(item.value) if item.encoding == "base64" else item.value.encode()
+    return Item(item.key, value, item.revision)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a node could not be reached, in words."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or ("it does not answer" if isinstance(error, TimeoutError) else type(error).__name__)
+
+
+def to_json(value: Any) -> str:
+    """A model as JSON text, indented, for people and scripts."""
+    return orjson.dumps(msgspec.to_builtins(value), option=orjson.OPT_INDENT_2).decode()
