@@ -113,7 +113,8 @@ class Node:
     async def _listen_to_peers(self) -> web.AppRunner:
         application = web.Application()
         application.add_routes(self.transport.routes())
-        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        application.on_shutdown.append(lambda _: self.transport.hang_up())
+        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         host, port = parse_address(self.settings.peer_listen, port_min=0)
         await web.TCPSite(runner, host, port).start()

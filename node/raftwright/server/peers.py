@@ -29,6 +29,7 @@ CONTROL, BULK = "control", "bulk"
 CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
 """WebSocket pings: they find a connection that died without a word."""
+CLOSE_TIMEOUT_S = 0.5
 BACKOFF_S = (0.05, 1.0)
 QUEUED_MESSAGES_MAX = 4096
 
@@ -97,7 +98,7 @@ class _Stream:
         session = self.transport.session
         assert session is not None
         hello = msgspec.json.encode(self.transport.hello_to(self)).decode()
-        timeout = aiohttp.ClientWSTimeout(ws_close=1.0)
+        timeout = aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             socket = await session.ws_connect(
                 f"http://{self.address}{STREAM_PATH}",
@@ -155,6 +156,7 @@ class PeerTransport:
         self.session: aiohttp.ClientSession | None = None
         self._streams: dict[tuple[int, str], tuple[_Stream, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._incoming: set[web.WebSocketResponse] = set()
 
     async def run(self) -> None:
         """Own every stream until cancelled."""
@@ -255,8 +257,19 @@ class PeerTransport:
         if why:
             _log.info("refused a stream from member %d: %s", hello.member_id, why)
             return _refuse(why)
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False, max_msg_size=FRAME_BYTES_MAX)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=FRAME_BYTES_MAX, timeout=CLOSE_TIMEOUT_S
+        )
         await socket.prepare(request)
+        self._incoming.add(socket)
+        try:
+            await self._read_frames(hello, socket)
+        finally:
+            self._incoming.discard(socket)
+            await socket.close()
+        return socket
+
+    async def _read_frames(self, hello: PeerHello, socket: web.WebSocketResponse) -> None:
         async for frame in socket:
             if frame.type is not aiohttp.WSMsgType.BINARY:
                 break
@@ -269,8 +282,10 @@ class PeerTransport:
                 _log.warning("member %d sent a message in the name of another", hello.member_id)
                 break
             self.on_messages(messages)
-        await socket.close()
-        return socket
+
+    async def hang_up(self) -> None:
+        """Close what others opened, so that they notice at once."""
+        await asyncio.gather(*(socket.close(code=aiohttp.WSCloseCode.GOING_AWAY) for socket in self._incoming))
 
 
 def _refuse(why: str) -> web.Response:

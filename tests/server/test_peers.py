@@ -1,0 +1,205 @@
+"""Streams between members over real sockets: who is let in, who is not, and what comes through."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from raftwright.raft.entries import ZERO
+from raftwright.raft.membership import Addresses, Member, Membership, first_membership
+from raftwright.raft.messages import AppendEntries, TimeoutNow
+from raftwright.server.peers import (
+    HELLO_HEADER,
+    IDENTITY_PATH,
+    REFUSAL_HEADER,
+    STREAM_PATH,
+    LocalIdentity,
+    PeerTransport,
+)
+from raftwright.server.wire import PeerHello, PeerMessage, encode_frame
+
+
+class Peer:
+    """A transport with a listener on a free port of this machine."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.received: asyncio.Queue[PeerMessage] = asyncio.Queue()
+        self.lost: asyncio.Queue[int] = asyncio.Queue()
+        self.identity = LocalIdentity(name=name, store_id=name * 32, cluster_id="k" * 32, member_id=number)
+        self.transport = PeerTransport(
+            self.identity,
+            on_messages=lambda messages: [self.received.put_nowait(message) for message in messages] and None,
+            on_lost=self.lost.put_nowait,
+        )
+        self.port = 0
+        self._runner: web.AppRunner
+        self._task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        application = web.Application()
+        application.add_routes(self.transport.routes())
+        application.on_shutdown.append(lambda _: self.transport.hang_up())
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    def connect(self, membership: Membership) -> None:
+        self.transport.update(membership)
+        self._task = asyncio.create_task(self.transport.run())
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self._runner.cleanup()
+
+    async def send_until_received(self, other: "Peer", message: PeerMessage) -> PeerMessage:
+        """Streams drop while they connect, as Raft expects: send until it arrives."""
+        while True:
+            self.transport.send({other.identity.member_id or 0: [message]})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    return await other.received.get()
+
+
+def member(peer: Peer, store_id: str | None = None) -> Member:
+    return Member(
+        name=peer.identity.name,
+        store_id=store_id or peer.identity.store_id,
+        addresses=Addresses(peer=f"127.0.0.1:{peer.port}", client="127.0.0.1:1"),
+    )
+
+
+@asynccontextmanager
+async def pair(a_as_b_knows_it: str | None = None) -> AsyncIterator[tuple[Peer, Peer]]:
+    a, b = Peer("a", 1), Peer("b", 2)
+    await a.start()
+    await b.start()
+    a.connect(first_membership([(member(a), True), (member(b), True)]))
+    b.connect(first_membership([(member(a, a_as_b_knows_it), True), (member(b), True)]))
+    try:
+        yield a, b
+    finally:
+        await a.stop()
+        await b.stop()
+
+
+def hello(**changes: object) -> PeerHello:
+    fields: dict[str, object] = {
+        "protocol_min": 1,
+        "protocol_max": 1,
+        "cluster_id": "k" * 32,
+        "member_id": 1,
+        "store_id": "a" * 32,
+        "to_member_id": 2,
+        "to_store_id": "b" * 32,
+        "channel": "control",
+    }
+    return PeerHello(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+async def refusal_of(peer: Peer, header: str) -> str:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f"http://127.0.0.1:{peer.port}{STREAM_PATH}", headers={HELLO_HEADER: header})
+    assert caught.value.status == 403
+    return (caught.value.headers or {})[REFUSAL_HEADER]
+
+
+async def wait_until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110  # nothing to wait on: the state of a connection is what is tested
+            await asyncio.sleep(0.01)
+
+
+async def test_messages_go_both_ways() -> None:
+    async with pair() as (a, b):
+        there = TimeoutNow(from_id=1, to_id=2, term=5)
+        assert await a.send_until_received(b, there) == there
+        back = AppendEntries(from_id=2, to_id=1, term=5, prev=ZERO, commit_index=0, round=1)
+        assert await b.send_until_received(a, back) == back
+        assert a.transport.is_connected(2)
+
+
+async def test_a_stream_that_breaks_is_reported_and_set_up_again() -> None:
+    async with pair() as (a, b):
+        message = TimeoutNow(from_id=1, to_id=2, term=5)
+        await a.send_until_received(b, message)
+        await b._runner.cleanup()
+        assert await asyncio.wait_for(a.lost.get(), 5) == 2
+        await b.start()
+        while not b.received.empty():
+            b.received.get_nowait()
+        assert await a.send_until_received(b, message) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"protocol_min": 2, "protocol_max": 9}, "version"),
+        ({"cluster_id": "x" * 32}, "cluster"),
+        ({"to_member_id": 3}, "not-me"),
+        ({"to_store_id": "x" * 32}, "not-me"),
+        ({"store_id": "x" * 32}, "stranger"),
+    ],
+)
+async def test_a_stream_that_does_not_fit_is_refused_with_the_reason(changes: dict[str, object], kind: str) -> None:
+    async with pair() as (_, b):
+        refusal = await refusal_of(b, msgspec.json.encode(hello(**changes)).decode())
+        assert refusal.startswith(kind + ": ")
+
+
+async def test_a_removed_member_is_told_so() -> None:
+    async with pair() as (a, b):
+        membership = first_membership([(member(a), True), (member(b), True)])
+        b.transport.update(
+            Membership(version=2, last_member_id=2, members={2: membership.members[2]}, voters=frozenset({2}))
+        )
+        assert (await refusal_of(b, msgspec.json.encode(hello()).decode())).startswith("removed: ")
+
+
+@pytest.mark.parametrize("header", ["", "junk", "[]", '[1,1,"k",1]', "null"])
+async def test_no_valid_introduction_is_a_refusal(header: str) -> None:
+    async with pair() as (_, b):
+        assert (await refusal_of(b, header)).startswith("version: ")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xc1 junk",
+        encode_frame([TimeoutNow(from_id=3, to_id=2, term=1)]),
+        encode_frame([TimeoutNow(from_id=1, to_id=1, term=1)]),
+    ],
+    ids=["junk", "in-anothers-name", "to-another"],
+)
+async def test_a_bad_frame_ends_the_stream_and_reaches_nobody(frame: bytes) -> None:
+    async with pair() as (_, b), aiohttp.ClientSession() as session:
+        headers = {HELLO_HEADER: msgspec.json.encode(hello()).decode()}
+        socket = await session.ws_connect(f"http://127.0.0.1:{b.port}{STREAM_PATH}", headers=headers)
+        await socket.send_bytes(frame)
+        answer = await asyncio.wait_for(socket.receive(), 5)
+        assert answer.type is aiohttp.WSMsgType.CLOSE
+        assert b.received.empty()
+
+
+async def test_a_store_of_another_under_my_name_is_refused_by_the_peer_and_shown() -> None:
+    async with pair(a_as_b_knows_it="f" * 32) as (a, _):
+        await wait_until(lambda: 2 in a.transport.refusals())
+        assert a.transport.refusals()[2].startswith("stranger: ")
+
+
+async def test_anyone_may_ask_who_a_node_is() -> None:
+    async with (
+        pair() as (a, _),
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{a.port}{IDENTITY_PATH}") as response,
+    ):
+        answer = await response.json()
+    assert (answer["name"], answer["store_id"], answer["member_id"]) == ("a", "a" * 32, 1)
