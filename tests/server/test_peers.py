@@ -32,12 +32,16 @@ class Peer:
         self.identity = LocalIdentity(name=name, store_id=name * 32, cluster_id="k" * 32, member_id=number)
         self.transport = PeerTransport(
             self.identity,
-            on_messages=lambda messages: [self.received.put_nowait(message) for message in messages] and None,
+            on_messages=self._on_messages,
             on_lost=self.lost.put_nowait,
         )
         self.port = 0
         self._runner: web.AppRunner
         self._task: asyncio.Task[None]
+
+    def _on_messages(self, messages: list[PeerMessage]) -> None:
+        for message in messages:
+            self.received.put_nowait(message)
 
     async def start(self) -> None:
         application = web.Application()
@@ -109,7 +113,8 @@ async def refusal_of(peer: Peer, header: str) -> str:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(f"http://127.0.0.1:{peer.port}{STREAM_PATH}", headers={HELLO_HEADER: header})
     assert caught.value.status == 403
-    return (caught.value.headers or {})[REFUSAL_HEADER]
+    assert caught.value.headers is not None
+    return caught.value.headers[REFUSAL_HEADER]
 
 
 async def wait_until(true: Callable[[], bool]) -> None:

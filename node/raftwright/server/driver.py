@@ -32,7 +32,7 @@ from raftwright.raft.messages import AppendEntries
 from raftwright.raft.raft import Raft
 from raftwright.raft.ready import Ready
 from raftwright.raft.roles import Leader
-from raftwright.server.blobs import Blob, InvalidPayload, anonymous, decode_payload, encode_payload
+from raftwright.server.blobs import Blob, InvalidPayload, Origin, decode_payload, encode_payload
 from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
 from raftwright.server.errors import (
     ERRORS,
@@ -95,8 +95,13 @@ class Driver:
         self.snapshot_running = False
         self.snapshot_retry_at = 0.0
         self.rounds = 0
-        self.entries_proposed = 0
+        self.commands_proposed = 0
+        self.commands_forwarded = 0
         self.commands_applied = 0
+        self.entries_applied = 0
+        self.read_rounds = 0
+        self.is_full = False
+        """Client writes were refused for want of disk space when last one came."""
         self._since_snapshot_commands = 0
         self._since_snapshot_bytes = 0
         self._last_snapshot_index = state.applied_index
@@ -221,6 +226,7 @@ class Driver:
         self._move_writes(now, wall_ms, effects)
         context = self.reads.next_context(now)
         if context is not None:
+            self.read_rounds += 1
             self.raft.step(RequestRead(now=now, context=context))
         self._take_ready(now, effects)
         self._apply(now, effects)
@@ -289,7 +295,7 @@ class Driver:
         self._queue_singles(tokens[start:], commands[start:], encoded[start:], deadline)
 
     def _queue_singles(self, tokens: list[Any], commands: list[Any], encoded: list[bytes], deadline: float) -> None:
-        blob = Blob(origin=anonymous(len(tokens)), data=encode_blob(encoded))
+        blob = Blob(origin=Origin(count=len(tokens)), data=encode_blob(encoded))
         self.writes.queue_admitted(Write(blob, commands, tokens, deadline), admitted_bytes=sum(map(len, encoded)))
 
     def _propose_all(self, now: float, wall_ms: int, effects: Effects) -> None:
@@ -313,10 +319,12 @@ class Driver:
                 self.writes.put_back(writes)  # a transfer is under way, or the window is full: it stays queued
                 return
             self.room_bytes -= len(payload)
-            self.entries_proposed += 1
+            self.is_full = False
+            self.commands_proposed += sum(write.blob.origin.count for write in writes)
             self.writes.propose(self.raft.log.last_id, writes)
 
     def _refuse_full(self, now: float, effects: Effects) -> None:
+        self.is_full = True
         self.writes.fail_queued(effects, DiskIsFull("the leader's disk is full; free space or add a larger volume"))
         if now - self._handed_over_at > 10 * self.settings.election_timeout_s:
             self._handed_over_at = now
@@ -342,6 +350,7 @@ class Driver:
                     batch.append(write)
             if not batch:
                 continue
+            self.commands_forwarded += sum(write.blob.origin.count for write in batch)
             number = self.writes.forward(batch, leader)
             blobs = encode_payload([write.blob for write in batch])
             forward = Forward(from_id=self.raft.member_id or 0, to_id=leader, id=number, blobs=blobs)
@@ -482,6 +491,7 @@ class Driver:
         outcomes = self.state.apply(entry, decoded)
         if entry.kind == EntryKind.MEMBERSHIP:
             self.applied_membership = Membership.decode(entry.payload)
+        self.entries_applied += 1
         self._since_snapshot_bytes += entry.size
         for outcome in outcomes:
             self.commands_applied += outcome.origin.count

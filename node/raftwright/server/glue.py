@@ -19,6 +19,7 @@ from raftwright.raft.ready import LoadChunk, LoadEntries
 from raftwright.server import clock
 from raftwright.server.driver import Driver
 from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
+from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
 from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
@@ -39,12 +40,12 @@ class Glue:
         driver: Driver,
         storage: Storage,
         transport: PeerTransport,
-        on_leader_change: Callable[[], None] = lambda: None,
+        metrics: Metrics,
     ) -> None:
         self.driver = driver
         self.storage = storage
         self.transport = transport
-        self.on_leader_change = on_leader_change
+        self.metrics = metrics
         self.loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self.loop.create_future()
         """Ends with the error that ends the node."""
@@ -135,7 +136,7 @@ class Glue:
         if effects.membership is not None:
             self.transport.update(effects.membership)
         if effects.leader_changed:
-            self.on_leader_change()
+            self.metrics.leader_changes += 1
         if effects.again:
             self.poke()
 
@@ -169,9 +170,11 @@ class Glue:
 
     def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
         """In the disk thread: durable on return."""
+        started = clock.now()
         self.storage.write(
             hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=batch.chunks, entries=batch.entries
         )
+        self.metrics.fsync_seconds.observe(clock.now() - started)
         finished = next((chunk.meta for chunk in batch.chunks if chunk.done), None)
         return None if finished is None else (finished, self.storage.finish_received(finished))
 
@@ -292,6 +295,7 @@ class Glue:
 
     async def _restore(self, meta: SnapshotMeta) -> None:
         await self._aside(self.restore_state)
+        self.metrics.snapshots_received += 1
         _log.info("restored the snapshot at index %d that the leader sent", meta.id.index)
         self.driver.restored(meta)
 

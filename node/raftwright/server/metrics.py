@@ -7,7 +7,7 @@ comes from input: labels are routes of the table and classes of status, fixed at
 # ruff: noqa: RUF009  the functions that declare a metric make a dataclass field
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -122,6 +122,8 @@ class Metrics:
         "Commands that shared one sync.", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
     )
 
+    before_collect: list[Callable[[], None]] = field(default_factory=list)
+    """Called before the numbers are read, to set those that are only looked up."""
     by_route: dict[str, list[int]] = field(default_factory=dict)
     """Requests answered, by route and class of status."""
 
@@ -147,6 +149,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes, of type `CONTENT_TYPE`."""
+        for refresh in self.before_collect:
+            refresh()
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)

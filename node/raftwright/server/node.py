@@ -9,6 +9,7 @@ import logging
 import random
 import secrets
 from asyncio import Future
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -32,6 +33,7 @@ from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
 from raftwright.server.status import node_status
+from raftwright.server.telemetry import refresh
 from raftwright.server.writes import Write
 from raftwright.storage.files import OsFiles
 from raftwright.storage.storage import Storage, StorageSettings
@@ -158,12 +160,12 @@ class Node:
     def _make_durable(self, founding: Founding) -> None:
         """The first membership, the first term, then the identity that says both are there."""
         writer = self.storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=founding.membership)
-        for name, version, required, chunks in self.state.sections():
+        for name, version, required, chunks in ReplicatedState(KvMachine(), applied=FOUNDING_ID).sections():
             writer.section(name, version, required)
             for chunk in chunks:
                 writer.write(chunk)
-        meta = writer.finish()
-        self.storage.write(hard_state=HardState(term=FOUNDING_ID.term), snapshot=meta, chunks=(), entries=())
+        writer.finish()
+        self.storage.write(hard_state=HardState(term=FOUNDING_ID.term))
         self.storage.save_identity(
             cluster_id=founding.cluster_id, member_id=founding.member_id, name=self.identity.name
         )
@@ -174,8 +176,8 @@ class Node:
         self._report_contradictions(recovered.snapshot)
         self.driver = self._make_driver(recovered)
         self.transport.update(self.driver.raft.membership)
-        self.glue = Glue(driver=self.driver, storage=self.storage, transport=self.transport)
-        self.metrics.watch(self)
+        self.glue = Glue(driver=self.driver, storage=self.storage, transport=self.transport, metrics=self.metrics)
+        self.metrics.before_collect.append(partial(refresh, self.metrics, self.driver, self.storage, self.machine))
         self.phase, self.why = "serving", ""
         _log.info(
             "%s is member %s of cluster %s; clients at %s, peers at %s",

@@ -25,6 +25,8 @@ STREAM_PATH = "/peer/v1/stream"
 IDENTITY_PATH = "/peer/v1/identity"
 HELLO_HEADER = "X-Raftwright-Hello"
 REFUSAL_HEADER = "X-Raftwright-Refusal"
+NOT_FOUNDED = "not-founded"
+"""A refusal that passes by itself."""
 CONTROL, BULK = "control", "bulk"
 CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
@@ -80,7 +82,7 @@ class _Stream:
                 delay = BACKOFF_S[0]
             except aiohttp.WSServerHandshakeError as error:
                 self._refused(error)
-                delay = BACKOFF_S[1]
+                delay = BACKOFF_S[1] if self.refusal else delay
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 _log.debug("no stream to member %d at %s: %s", self.peer, self.address, error)
             self._queue.clear()
@@ -89,7 +91,10 @@ class _Stream:
             delay = min(2 * delay, BACKOFF_S[1])
 
     def _refused(self, error: aiohttp.WSServerHandshakeError) -> None:
-        why = (error.headers or {}).get(REFUSAL_HEADER, f"HTTP {error.status}")
+        why = error.headers.get(REFUSAL_HEADER, "") if error.headers else ""
+        why = why or f"HTTP {error.status}"
+        if why.startswith(NOT_FOUNDED):
+            return
         if why != self.refusal:
             _log.warning("member %d at %s refuses this node: %s", self.peer, self.address, why)
         self.refusal = why
@@ -237,7 +242,9 @@ class PeerTransport:
         if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
             spoken = f"{hello.protocol_min} to {hello.protocol_max}"
             return f"version: this node speaks protocol {PROTOCOL}, the other {spoken}"
-        if mine.cluster_id is None or hello.cluster_id != mine.cluster_id:
+        if mine.cluster_id is None:
+            return f"{NOT_FOUNDED}: this node does not belong to a cluster yet"
+        if hello.cluster_id != mine.cluster_id:
             return f"cluster: this node belongs to cluster {mine.cluster_id}, the other to {hello.cluster_id}"
         if hello.to_member_id != mine.member_id or hello.to_store_id != mine.store_id:
             return f"not-me: this is member {mine.member_id} with store {mine.store_id}"
@@ -255,7 +262,8 @@ class PeerTransport:
             return _refuse("version: no valid introduction came with this stream")
         why = self.why_refused(hello)
         if why:
-            _log.info("refused a stream from member %d: %s", hello.member_id, why)
+            if not why.startswith(NOT_FOUNDED):
+                _log.info("refused a stream from member %d: %s", hello.member_id, why)
             return _refuse(why)
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, compress=False, max_msg_size=FRAME_BYTES_MAX, timeout=CLOSE_TIMEOUT_S

@@ -11,12 +11,11 @@ import logging
 import os
 import signal
 import sys
-import time
 
 from raftwright.server.founding import WrongMembers
 from raftwright.server.node import Node, WrongIdentity
 from raftwright.server.settings import NodeSettings
-from raftwright.storage.errors import StorageError
+from raftwright.storage.errors import StorageError, WrongStore
 
 _log = logging.getLogger(__name__)
 
@@ -45,33 +44,37 @@ async def _run(settings: NodeSettings) -> int:
         loop.add_signal_handler(number, node.stop)
     try:
         await node.run()
-    except* StorageError as errors:
-        # Nothing that memory says of the disk is true any more: no clean-up that could write.
-        _end(errors, EXIT_FAILED)
-    except* (WrongIdentity, WrongMembers) as errors:
-        _log.error("%s", _first(errors))
-        return EXIT_REFUSED
-    except* OSError as errors:
-        _log.error("%s", _first(errors))
-        return EXIT_FAILED
-    except* Exception as errors:
-        _log.critical("this is a bug; the node stops rather than go on wrongly", exc_info=errors)
-        _end(errors, EXIT_FAILED)
+    except Exception as error:
+        return _explain(_first(error))
     _log.info("%s has stopped", settings.name)
     return EXIT_STOPPED
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def _explain(error: BaseException) -> int:
+    match error:
+        case WrongIdentity() | WrongMembers() | WrongStore():
+            _log.error("%s", error)
+            return EXIT_REFUSED
+        case StorageError():
+            # Nothing that memory says of the disk is true any more: no clean-up that could write.
+            _end("%s", error)
+        case OSError():
+            _log.error("%s", error)
+        case _:
+            _end("this is a bug; the node stops rather than go on wrongly: %s", error)
+    return EXIT_FAILED
 
 
-def _end(errors: BaseExceptionGroup[BaseException], status: int) -> None:
-    _log.critical("%s", _first(errors))
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(text: str, error: BaseException) -> None:
+    _log.critical(text, error, exc_info=None if isinstance(error, StorageError) else error)
     logging.shutdown()
-    os._exit(status)
+    os._exit(EXIT_FAILED)
 
 
 def _set_up_logging(settings: NodeSettings) -> None:
@@ -82,8 +85,6 @@ def _set_up_logging(settings: NodeSettings) -> None:
 
 
 class _TextFormatter(logging.Formatter):
-    converter = time.gmtime
-
     def __init__(self, name: str) -> None:
         super().__init__(f"%(asctime)s.%(msecs)03dZ {name} %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
 

@@ -14,6 +14,8 @@ from raftwright.server.effects import Answer, Effects
 from raftwright.server.errors import OutcomeUnknown, ProposalRefused, RequestTimeout, ServiceError, TooManyRequests
 from raftwright.server.wire import ForwardReply
 
+WRITES_AN_ENTRY = 4096
+
 
 class PeerToken:
     """Who asked, when a write was forwarded to this node: one blob of a Forward."""
@@ -96,7 +98,7 @@ class Writes:
         taken: list[Write] = []
         size = 0
         queue = self.queue
-        while queue and (not taken or size + queue[0].size <= bytes_max):
+        while queue and (not taken or (size + queue[0].size <= bytes_max and len(taken) < WRITES_AN_ENTRY)):
             write = queue.popleft()
             size += write.size
             taken.append(write)
