@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 PEER_PORT_OFFSET = 1000
 LOG_BYTES_MAX = 8 * 1024 * 1024
 STOP_TIMEOUT_S = 15.0
+POLL_S = 0.02
 
 
 class LocalError(Exception):
@@ -40,14 +41,13 @@ class LocalNode:
 
 @dataclass(slots=True)
 class LocalCluster:
-    """The nodes under one directory. Only the process that starts nodes by it sees them end (`on_exit`)."""
+    """The nodes under one directory."""
 
     directory: Path
     nodes: dict[str, LocalNode]
     flags: Sequence[str] = ()
     """Given to every node besides those that say where it is."""
-    on_exit: Callable[[str, int], None] = lambda _name, _status: None
-    _processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @classmethod
     def at(cls, directory: Path, *, count: int | None = None, port: int | None = None) -> "LocalCluster":
@@ -74,11 +74,15 @@ class LocalCluster:
     def log_file(self, name: str) -> Path:
         return self.directory / f"{name}.log"
 
+    def is_alive(self, name: str) -> bool:
+        """Whether the node's process lives, whoever started it."""
+        return self._is_ours(self.nodes[name])
+
     def running(self) -> list[LocalNode]:
         """The nodes whose processes live, whoever started them."""
-        return [node for node in self.nodes.values() if node.pid is not None and self._is_ours(node)]
+        return [node for node in self.nodes.values() if self._is_ours(node)]
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start every node. LocalError if some run already or a port is taken; nothing is started then."""
         if running := self.running():
             pids = ", ".join(f"{node.name}: pid {node.pid}" for node in running)
@@ -90,9 +94,9 @@ class LocalCluster:
             for address, use in ((node.client, "clients"), (node.peer, "peers")):
                 _check_free(address, f"{node.name}'s {use}")
         for name in self.nodes:
-            await self.start_node(name)
+            self.start_node(name)
 
-    async def start_node(self, name: str) -> None:
+    def start_node(self, name: str) -> None:
         """Start one node, on its data if it has any."""
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.log_file(name)
@@ -100,8 +104,9 @@ class LocalCluster:
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal reaches whoever watches the nodes, and that one stops them.
-            process = await asyncio.create_subprocess_exec(
-                *self.command(name), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            # And no asyncio subprocess, which would be killed with the event loop: a node may outlive its starter.
+            process = subprocess.Popen(
+                self.command(name), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         self._processes[name] = process
         self._set_pid(name, process.pid)
@@ -119,8 +124,10 @@ class LocalCluster:
 
     async def watch(self, name: str) -> int:
         """Wait until the process that was started for a node ends: its exit status, negative for a signal."""
-        status = await self._processes[name].wait()
-        if self.nodes[name].pid == self._processes[name].pid:
+        process = self._processes[name]
+        while (status := process.poll()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+        if self.nodes[name].pid == process.pid:
             self._set_pid(name, None)
         return status
 
@@ -140,8 +147,8 @@ class LocalCluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node.pid or 0, signal.SIGTERM)
         # They may be children of another process, so there is nothing to wait on but the list of processes.
-        while (stubborn := self.running()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110
+        while (stubborn := self.running()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
         for node in stubborn:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node.pid or 0, signal.SIGKILL)
@@ -160,7 +167,7 @@ class LocalCluster:
 
     def _is_ours(self, node: LocalNode) -> bool:
         if process := self._processes.get(node.name):
-            return process.returncode is None and process.pid == node.pid
+            return process.poll() is None and process.pid == node.pid
         return node.pid is not None and str(self.data_directory(node.name).absolute()) in _command_line(node.pid)
 
     def _set_pid(self, name: str, pid: int | None) -> None:

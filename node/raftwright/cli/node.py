@@ -26,8 +26,10 @@ raftwright node --name a --data-dir /var/lib/raftwright --client-listen 10.0.0.1
 """
 
 
-def node_command() -> Callable[..., None]:
+def node_command(*, with_settings: bool) -> Callable[..., None]:
     """The command's function, whose signature has one option a setting."""
+    if not with_settings:
+        return _named
     from rich.markup import escape
 
     from raftwright.server.settings import declarations, flag_of, help_of, setting_of
@@ -45,6 +47,10 @@ def node_command() -> Callable[..., None]:
     node.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     node.__doc__ = HELP
     return node
+
+
+def _named() -> None:
+    """Run one node in the foreground."""
 
 
 def _option(name: str, flag: str, text: str, kind: type, metavar: str) -> inspect.Parameter:
