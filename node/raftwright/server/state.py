@@ -202,8 +202,11 @@ class ReplicatedState:
         ]
 
     def restore(self, sections: Iterable[tuple[str, int, bool, Iterable[bytes]]]) -> None:
-        """Replace everything by what `sections` made. All or nothing: raises InvalidSnapshot, or what reading raises,
-        and then all is as before. Sections are read in the order they come, the machine's last."""
+        """Replace everything by what `sections` made. Sections are read in the order they come, the machine's last.
+
+        Raises InvalidSnapshot, or what reading raises, and then all is as before; save where something required
+        follows the machine's section, which no writer makes: then this state must be thrown away.
+        """
         system: _SystemState | None = None
         sessions: Sessions | None = None
         restored = False
