@@ -120,7 +120,7 @@ def on_tick(raft: "Raft") -> None:
 
 
 def receive(raft: "Raft", message: RaftMessage) -> None:
-    if message.to_id != raft.member_id or raft.committed_membership.was_removed(message.from_id):
+    if message.to_id != raft.member_id or is_from_removed(raft, message.from_id):
         return
     if message.term > raft.term:
         if not meet_newer_term(raft, message):
@@ -129,6 +129,14 @@ def receive(raft: "Raft", message: RaftMessage) -> None:
         answer_older_term(raft, message)
         return
     handle(raft, message)
+
+
+def is_from_removed(raft: "Raft", from_id: int) -> bool:
+    """Whether the sender is surely no member any more, and so has nothing to say.
+
+    Only the leader that removed itself is still heard: the commit of it, and who is to follow.
+    """
+    return from_id != raft.leader_id and raft.committed_membership.was_removed(from_id)
 
 
 def meet_newer_term(raft: "Raft", message: RaftMessage) -> bool:
