@@ -43,6 +43,8 @@ class Cluster:
         self.reads: list[ReadDone] = []
         self.persists: dict[int, deque[Persist]] = {}
         self.network: deque[tuple[int, PeerMessage]] = deque()
+        self.sent: list[PeerMessage] = []
+        """Everything that was ever sent."""
         self.cut: set[int] = set()
         """Members that no message reaches or leaves."""
         self.effects: dict[int, Effects] = {}
@@ -72,6 +74,7 @@ class Cluster:
         self.effects[number] = effects
         for peer, messages in effects.sends.items():
             for message in decode_frame(encode_frame(messages)):
+                self.sent.append(message)
                 if number not in self.cut and peer not in self.cut:
                     self.network.append((peer, message))
         if effects.persist is not None:

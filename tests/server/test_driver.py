@@ -5,6 +5,8 @@ import pytest
 from raftwright.client.models import NotFound
 from raftwright.kv.commands import Delete, encode_command
 from raftwright.raft.messages import AppendEntries, VoteReply
+from raftwright.raft.ready import ReadAnswer
+from raftwright.server.effects import Effects
 from raftwright.server.errors import (
     DiskIsFull,
     NoLeader,
@@ -14,6 +16,8 @@ from raftwright.server.errors import (
     ShuttingDown,
     TooManyRequests,
 )
+from raftwright.server.reads import Reads
+from raftwright.server.wire import Forward
 from tests.server.drivers import Cluster, put
 
 SESSION = b"0123456789abcdef"
@@ -212,12 +216,48 @@ def test_a_repeated_write_that_fails_in_the_end_does_not_say_that_it_never_happe
     cluster.run(follower)
     cluster.cut = set(cluster.drivers)
     cluster.network.clear()
+    cluster.wait(2.0, settle=False)
+    assert cluster[follower].raft.leader_id is None
     cluster[follower].stream_lost(leader, cluster.now)
-    cluster.wait(6.0, settle=False)
+    cluster.wait(4.0, settle=False)
     answer = cluster.answer_of("session")
     assert answer is not None
     assert answer.error is not None
     assert answer.error.outcome == "unknown"
+
+
+def test_writes_forwarded_while_leadership_moves_reach_the_next_leader() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    target, asked = (number for number in cluster.drivers if number != leader)
+    cluster[leader].transfer_leadership(target, cluster.now)
+    cluster.write(asked, "k", "write")
+    cluster.run(asked)
+    forwards = [message for _, message in cluster.network if isinstance(message, Forward)]
+    assert [forward.to_id for forward in forwards] == [leader]
+    cluster.wait(1.0)
+    assert cluster[target].is_leader
+    answer = cluster.answer_of("write")
+    assert answer is not None
+    assert answer.error is None
+    assert cluster[target].state.machine.revision == 1  # type: ignore[attr-defined]
+    assert {message.from_id for message in cluster.sent if isinstance(message, Forward)} == {asked}
+
+
+def test_a_promise_about_what_a_write_under_way_holds_waits_for_that_write() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = next(number for number in cluster.drivers if number != leader)
+    cluster.write(leader, "k", "write")
+    effects = cluster.run(leader)
+    (append,) = (m for m in effects.sends[follower] if isinstance(m, AppendEntries))
+    cluster.deliver()
+    cluster[follower].receive([append], cluster.now)  # once more: it has it in memory already
+    again = cluster.run(follower)
+    assert again.persist is None
+    assert not again.sends, "it acknowledges what is not on its disk"
+    cluster.sync(follower)
+    assert len(cluster.effects[follower].sends[leader]) == 2
 
 
 def test_a_forward_is_never_forwarded_again() -> None:
@@ -302,6 +342,18 @@ def test_a_read_at_a_follower_waits_until_it_has_applied_what_the_leader_committ
     (done,) = cluster.reads
     assert done.error is None
     assert done.index >= cluster[leader].raft.commit_index
+
+
+def test_a_read_waits_for_apply() -> None:
+    reads, effects = Reads(reads_max=10), Effects()
+    reads.add("read", deadline=9.0)
+    context = reads.next_context(now=1.0)
+    assert context is not None
+    reads.answered(ReadAnswer(context=context, index=7), retry_at=1.0)
+    reads.applied(6, effects)
+    assert not effects.reads
+    reads.applied(7, effects)
+    assert [done.tokens for done in effects.reads] == [["read"]]
 
 
 def test_a_read_without_a_leader_fails_in_time() -> None:
