@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterable
 
 _ENDPOINT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
-SHUNNED_S = 10.0
+REFUSED_S = 0.5
+"""How long a node that refused a connection is passed over: it may be starting."""
+SILENT_S = 10.0
+"""And one that did not answer: every attempt at it costs a time-out."""
 
 
 class Nodes:
@@ -29,9 +32,10 @@ class Nodes:
         self._told = [endpoint for endpoint in endpoints if _is_endpoint(endpoint) and endpoint not in self.named]
         self.leader = leader if leader and _is_endpoint(leader) else None
 
-    def shun(self, endpoint: str, now: float) -> None:
+    def shun(self, endpoint: str, now: float, *, silent: bool = False) -> None:
         """It cannot be reached: leave it for last for a while."""
-        self._shunned_until[endpoint] = now + SHUNNED_S
+        for_s = SILENT_S if silent else REFUSED_S
+        self._shunned_until[endpoint] = max(now + for_s, self._shunned_until.get(endpoint, 0.0))
         if self.leader == endpoint:
             self.leader = None
 

@@ -22,6 +22,9 @@ STATUS_TIMEOUT_S = 1.0
 HEARTBEAT_S = 2.0
 """A node that does not answer a ping for half of this is given up: it may be stopped, or cut off."""
 LEADER_CHECK_S = 2.0
+ELECTION_S = 3.0
+"""After a connection broke, how long to look for the next leader before any other node will do. An election takes less,
+and until it is over no node could do more than wait."""
 DRAIN_S = 1.0
 CLOSE_TIMEOUT_S = 0.2
 FRAME_BYTES_MAX = 256 * 1024 * 1024
@@ -58,6 +61,8 @@ class Stream:
         """Nothing more is sent over the present connection."""
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._left_at = float("-inf")
+        """When a connection last broke."""
         self._closed = False
         self._trouble: RaftwrightError | None = None
 
@@ -126,7 +131,7 @@ class Stream:
 
     async def run(self) -> None:
         """Keep a connection while there is work for one. Runs until it is cancelled."""
-        backoff = Backoff()
+        backoff = Backoff(first_s=0.02, max_s=0.5)
         while True:
             await self._wake.wait()
             if self._session.is_idle:
@@ -147,13 +152,13 @@ class Stream:
                 try:
                     return await self._open(target), target
                 except (RaftwrightError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                    self._nodes.shun(target, self._loop.time())
+                    self._nodes.shun(target, self._loop.time(), silent=isinstance(error, TimeoutError))
                     self._trouble = _error_of_connection(target, error)
         return None
 
     async def _leader_first(self, endpoint: str) -> list[str]:
         """The leader, as far as `endpoint` knows it, and `endpoint`; nothing where that does not serve."""
-        nodes = self._nodes
+        nodes, now = self._nodes, self._loop.time()
         if nodes.leader is None:
             try:
                 self._learn(await fetch_status(self._http, endpoint, STATUS_TIMEOUT_S), endpoint)
@@ -161,10 +166,10 @@ class Stream:
                 nodes.shun(endpoint, self._loop.time())
                 self._trouble = error if isinstance(error, RaftwrightError) else error.error
                 return []
-        targets = [endpoint]
-        if nodes.leader and nodes.leader != endpoint and not nodes.is_shunned(nodes.leader, self._loop.time()):
-            targets.insert(0, nodes.leader)
-        return targets
+        if nodes.leader and not nodes.is_shunned(nodes.leader, now):
+            return list(dict.fromkeys([nodes.leader, endpoint]))
+        nodes.leader = None  # it is the one that went away, or there is none: ask again before the next attempt
+        return [endpoint] if now - self._left_at >= ELECTION_S else []
 
     def _learn(self, status: models.NodeStatus, endpoint: str) -> bool:
         """Keep what a node says of its cluster. Returns whether it leads itself."""
@@ -261,7 +266,8 @@ class Stream:
     def _leave(self, endpoint: str) -> None:
         """The node at `endpoint` went away: ask another one first who leads now."""
         self._leaving = True
-        self._nodes.shun(endpoint, self._loop.time())
+        self._left_at = self._loop.time()
+        self._nodes.shun(endpoint, self._left_at)
         self._nodes.leader = None
 
     async def _follow_leader(self, endpoint: str) -> None:
