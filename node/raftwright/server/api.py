@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from raftwright.server.authorize import Permission, Principal
-from raftwright.server.limits import Bodies
+from raftwright.server.bodies import Bodies
 from raftwright.server.metrics import Metrics
 from raftwright.server.problems import FieldInvalid
 from raftwright.server.service import Service

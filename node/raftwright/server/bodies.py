@@ -10,11 +10,29 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from raftwright.server.errors import CommandTooLarge
-from raftwright.server.limits import Bodies
+from raftwright.server.errors import CommandTooLarge, TooManyRequests
+from raftwright.server.metrics import Metrics
 from raftwright.server.problems import EncodingUnsupported, FieldInvalid, MalformedRequest
 
 _Model = TypeVar("_Model")
+
+
+class Bodies:
+    """The bytes of all bodies that have arrived in part."""
+
+    def __init__(self, bytes_max: int, metrics: Metrics) -> None:
+        self.bytes_max = bytes_max
+        self.metrics = metrics
+
+    def take(self, size: int) -> None:
+        """Raises TooManyRequests if there is no room."""
+        if self.metrics.bodies_pending_bytes + size > self.bytes_max:
+            self.metrics.bodies_refused += 1
+            raise TooManyRequests("too many bodies are on their way to this node")
+        self.metrics.bodies_pending_bytes += size
+
+    def give_back(self, size: int) -> None:
+        self.metrics.bodies_pending_bytes -= size
 
 
 async def read_body(request: web.BaseRequest, bodies: Bodies, bytes_max: int) -> bytes:

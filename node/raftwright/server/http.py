@@ -8,17 +8,20 @@ import asyncio
 import logging
 import resource
 from contextlib import suppress
+from typing import cast
 
 from aiohttp import WSCloseCode, web
 
 from raftwright.server.addresses import parse_address
 from raftwright.server.api import Api, Call, Route
 from raftwright.server.authorize import ANONYMOUS, Permission, authorize
+from raftwright.server.bodies import Bodies
 from raftwright.server.errors import ServiceError
-from raftwright.server.limits import Admission, Bodies, Connection, GuardedServer, Limits
+from raftwright.server.limits import Admission, Connection, GuardedServer, Limits
 from raftwright.server.metrics import Metrics
 from raftwright.server.openapi import document
 from raftwright.server.problems import (
+    BodyTooSlow,
     MalformedRequest,
     MethodNotAllowed,
     NoSuchRoute,
@@ -70,6 +73,12 @@ class ClientServer:
         name = self._listener.sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
+    @property
+    def guarded(self) -> GuardedServer:
+        """The connections, once started."""
+        assert self._server is not None
+        return self._server
+
     async def start(self) -> None:
         """Listen. OSError where the address is taken or not ours."""
         settings = self._api.settings
@@ -99,15 +108,18 @@ class ClientServer:
         counts, is_write = self._other, method not in _READING
         response: web.StreamResponse
         try:
-            path, query = split_target(request.message.path)
+            path, query = split_target(request.raw_path)
             route, key = self._find(method, path)
             counts, is_write = self._counts[route.name], route.is_write
             authorize(ANONYMOUS, route.permission)
-            self._check_probation(request, route)
+            if _on_probation(request) and route.permission not in _FOR_PROBATION:
+                raise TooManyConnections("this connection may ask for the node's health and status only")
             call = Call(request, ANONYMOUS, key, decode_query(query, route.query_names) if query else {})
             response = await route.handler(self._api, call)
         except ServiceError as error:
             response = problem_reply(error, is_write=is_write)
+            if isinstance(error, BodyTooSlow | MalformedRequest):
+                response.force_close()  # where the next request begins is anybody's guess
         except ConnectionError:
             # the client is gone: there is nobody to tell, and aiohttp finds that out by itself
             response = problem_reply(MalformedRequest(), is_write=is_write)
@@ -134,20 +146,15 @@ class ClientServer:
             if found is None:
                 raise NoSuchRoute("docs/api.md, or /v1/openapi.json, has the paths there are")
             methods = found
-        route = methods.get(method)
+        route = methods.get("GET" if method == "HEAD" else method)
         if route is None:
-            allowed = tuple(methods)
+            allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowed(f"This path takes {', '.join(allowed)}", allowed=allowed)
         return route, key
 
-    def _check_probation(self, request: web.BaseRequest, route: Route) -> None:
-        if _on_probation(request) and route.permission not in _FOR_PROBATION:
-            raise TooManyConnections("this connection may ask for the node's health and status only")
-
 
 def _on_probation(request: web.BaseRequest) -> bool:
-    connection = request.protocol
-    return isinstance(connection, Connection) and connection.admission is Admission.PROBATION
+    return cast(Connection, request.protocol).admission is Admission.PROBATION
 
 
 def limits_of(settings: NodeSettings) -> Limits:
@@ -171,7 +178,6 @@ def limits_of(settings: NodeSettings) -> Limits:
         head_bytes_max=settings.request_head_bytes_max,
         keep_alive_timeout_s=settings.keep_alive_timeout_s,
         body_rate_min=settings.body_rate_bytes_per_s_min,
-        bodies_bytes_max=settings.bodies_bytes_max,
     )
 
 

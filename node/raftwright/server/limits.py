@@ -13,9 +13,8 @@ from enum import Enum
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from raftwright.server.errors import TooManyRequests
 from raftwright.server.metrics import Metrics
 from raftwright.server.problems import BodyTooSlow, HeadTooLarge, HeadTooSlow, TooManyConnections, error_of_parser
 from raftwright.server.responses import problem_reply, raw_problem
@@ -51,8 +50,6 @@ class Limits:
     keep_alive_timeout_s: float
     body_rate_min: float
     """Bytes a second."""
-    bodies_bytes_max: int
-    """Of all bodies that have arrived in part."""
 
 
 class Doorman:
@@ -83,6 +80,11 @@ class Doorman:
             return Admission.PROBATION
         return Admission.REFUSED
 
+    @property
+    def held(self) -> set[str]:
+        """Addresses that are remembered: only those with a connection."""
+        return set(self._taken) | set(self._reserve)
+
     def leave(self, address: str, admission: Admission) -> None:
         counts = self._taken
         if admission is Admission.TAKEN:
@@ -93,24 +95,6 @@ class Doorman:
         counts[address] -= 1
         if not counts[address]:
             del counts[address]
-
-
-class Bodies:
-    """The bytes of all bodies that have arrived in part."""
-
-    def __init__(self, bytes_max: int, metrics: Metrics) -> None:
-        self.bytes_max = bytes_max
-        self.metrics = metrics
-
-    def take(self, size: int) -> None:
-        """Raises TooManyRequests if there is no room."""
-        if self.metrics.bodies_pending_bytes + size > self.bytes_max:
-            self.metrics.bodies_refused += 1
-            raise TooManyRequests("too many bodies are on their way to this node")
-        self.metrics.bodies_pending_bytes += size
-
-    def give_back(self, size: int) -> None:
-        self.metrics.bodies_pending_bytes -= size
 
 
 class Phase(Enum):
@@ -147,10 +131,22 @@ class Connection(RequestHandler):
         super().data_received(data)
         if not waits_for_head or self._request_count != count:
             self._head_bytes = 0
+            if not waits_for_head and self._request_count != count:
+                self._tell_of_broken_body()
             return
         self._head_bytes += len(data)
         if self._head_bytes > self._server.limits.head_bytes_max:
             self.end(raw_problem(HeadTooLarge()))
+
+    def _tell_of_broken_body(self) -> None:
+        """The parser's error waits behind the request whose body it broke, and that would wait for the body."""
+        request = self._current_request
+        if request is not None and not request.content.is_eof() and isinstance(self._messages[-1][0], _ErrInfo):
+            self._give_up_body(request, web.RequestPayloadError("the body is not what its headers say"))
+
+    def _give_up_body(self, request: web.BaseRequest, error: Exception) -> None:
+        request.content.set_exception(error)
+        request.content.feed_eof()  # so that nobody waits for the rest of it
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -175,11 +171,11 @@ class Connection(RequestHandler):
         request = self._current_request
         if self.transport is None or self._payload_parser is not None:
             return Phase.NOTHING  # gone, or a stream, which has heartbeats
+        if self._paused:
+            return Phase.RESPONSE
         if request is None:
             fresh = self._request_count == 0 or self.admission is Admission.PROBATION
             return Phase.HEAD if self._waiter is not None and (fresh or self._head_bytes) else Phase.NOTHING
-        if self._paused:
-            return Phase.RESPONSE
         return Phase.NOTHING if request.content.is_eof() or self._reading_paused else Phase.BODY
 
     def _moved(self, phase: Phase) -> int:
@@ -203,7 +199,7 @@ class Connection(RequestHandler):
             self._mark_time, self._mark_bytes = now, self._moved(phase)
         elif phase is Phase.BODY and self._current_request is not None:
             metrics.bodies_too_slow += 1
-            self._current_request.content.set_exception(BodyTooSlow())
+            self._give_up_body(self._current_request, BodyTooSlow())
         elif self.transport is not None:
             metrics.responses_too_slow += 1
             self.transport.abort()
@@ -241,16 +237,13 @@ class GuardedServer(web.Server):
         *,
         limits: Limits,
         metrics: Metrics,
-        rate_window_s: float = RATE_WINDOW_S,
-        sweep_s: float = SWEEP_S,
     ) -> None:
         super().__init__(handler)
         self.limits = limits
         self.metrics = metrics
-        self.rate_window_s = rate_window_s
-        self.bodies = Bodies(limits.bodies_bytes_max, metrics)
+        self.rate_window_s = RATE_WINDOW_S
         self.doorman = Doorman(limits)
-        self._sweep_s = min(sweep_s, limits.head_timeout_s / 4, rate_window_s / 4)
+        self._sweep_s = min(SWEEP_S, limits.head_timeout_s / 4, RATE_WINDOW_S / 4)
         self._to_see: list[RequestHandler] = []
         self._timer: asyncio.TimerHandle | None = None
         self._refusal = raw_problem(TooManyConnections())

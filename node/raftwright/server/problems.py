@@ -152,10 +152,10 @@ def problem_of(error: ServiceError, *, is_write: bool) -> Problem:
     )
 
 
-def error_of_command(error: InvalidCommand) -> ServiceError:
-    """A command that was refused before it was proposed."""
+def error_of_command(error: InvalidCommand, *, alone: bool) -> ServiceError:
+    """A command that was refused before it was proposed. `alone`: the request has no other, so no position either."""
     kind = FieldTooLarge if isinstance(error, CommandOverLimit) else FieldInvalid
-    return kind(error.reason, field=error.field, position=error.position)
+    return kind(error.reason, field=error.field, position=None if alone else error.position)
 
 
 def error_of_parser(error: BaseException | None) -> ServiceError:

@@ -22,13 +22,13 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 
 class Reply(web.StreamResponse):
-    """Status, type, body, and further headers as text: each line ended by CR LF, made of our own words and numbers only."""
+    """Status, type, body, and further headers as text: lines ended by CR LF, made of our own words and numbers only."""
 
     def __init__(self, status: int, content_type: str, body: bytes, headers: str = "") -> None:
         # aiohttp's own __init__ makes what this class does without.
         self._status = status
         self._content_type_text = content_type
-        self._bytes = body
+        self.body_bytes = body
         self.header_text = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -43,8 +43,8 @@ class Reply(web.StreamResponse):
             self.header_text += "Connection: close\r\n"
         elif request.version != HttpVersion11:
             self.header_text += "Connection: keep-alive\r\n"
-        head = _head(self._status, self._content_type_text, len(self._bytes), self.header_text)
-        transport.write(head if request.method == "HEAD" else head + self._bytes)
+        head = _head(self._status, self._content_type_text, len(self.body_bytes), self.header_text)
+        transport.write(head if request.method == "HEAD" else head + self.body_bytes)
         self._request = request
         return None
 
@@ -95,6 +95,5 @@ def problem_reply(error: ServiceError, *, is_write: bool) -> Reply:
 def raw_problem(error: ServiceError) -> bytes:
     """A whole reply for a connection that is closed without having been a request."""
     reply = problem_reply(error, is_write=True)
-    return (
-        _head(reply.status, PROBLEM_JSON, len(reply._bytes), reply.header_text + "Connection: close\r\n") + reply._bytes
-    )
+    body, headers = reply.body_bytes, reply.header_text + "Connection: close\r\n"
+    return _head(reply.status, PROBLEM_JSON, len(body), headers) + body

@@ -1,9 +1,11 @@
 """What a person may set for a node: each setting is declared once, with unit, default, range and help.
 
-Flags of the command, `RAFTWRIGHT_…` variables and keys of the TOML file all come from `NodeSettings`. Rule: a setting is
-checked here, whole, before anything starts; who reads it later may trust it. Reading the three sources is
+Flags of the command, `RAFTWRIGHT_…` variables and keys of the TOML file all come from `NodeSettings`. Rule: a setting
+is checked, whole, before anything starts; who reads it later may trust it. Reading the three sources is
 `server/settings_sources.py`.
 """
+
+# ruff: noqa: RUF009  the functions that declare a setting make a dataclass field
 
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path

@@ -1,13 +1,13 @@
 """Where settings come from: flags, then `RAFTWRIGHT_…` variables, then a TOML file, then the defaults.
 
-Called once, at the start of `raftwright node`. Rule: whatever is wrong is one SettingsError that names the setting, where
-it came from and what is allowed; nothing unknown is passed over in silence.
+Called once, at the start of `raftwright node`. Rule: whatever is wrong is one SettingsError that names the setting,
+where it came from and what is allowed; nothing unknown is passed over in silence.
 """
 
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,12 @@ def load_settings(
 
 
 def _from_flags(flags: Mapping[str, str | None]) -> dict[str, tuple[Any, str]]:
-    given = {name: value for name, value in flags.items() if value is not None}
-    for name in given:
-        _must_be_known(name, flag_of(name), map(flag_of, declarations()), name in declarations())
-    return {name: (value, flag_of(name)) for name, value in given.items()}
+    known = declarations()
+    found = {name: (value, flag_of(name)) for name, value in flags.items() if value is not None}
+    for name in found:
+        if name not in known:
+            raise _unknown(name, flag_of(name), flag_of)
+    return found
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
@@ -76,7 +78,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         if variable in names:
             found[names[variable]] = (value, f"the variable {variable}")
         elif variable.startswith(_PREFIX) and variable not in _ELSEWHERE and not _KUBERNETES.fullmatch(variable):
-            _must_be_known(variable, f"the variable {variable}", names, False)
+            raise _unknown(variable.removeprefix(_PREFIX).lower(), f"the variable {variable}", variable_of)
     return found
 
 
@@ -88,17 +90,15 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the file of settings {path} is not TOML: {error}") from error
     for key in document:
-        _must_be_known(key, f"{key} in {path}", declarations(), key in declarations())
+        if key not in declarations():
+            raise _unknown(key, f"{key} in {path}", str)
     return {key: (value, str(path)) for key, value in document.items()}
 
 
-def _must_be_known(name: str, shown: str, known: Iterable[str], is_known: bool) -> None:
-    if is_known:
-        return
-    known = list(known)
-    near = difflib.get_close_matches(flag_of(name) if known[0].startswith("--") else name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
-    raise SettingsError(f"there is no setting for {shown}; {hint}")
+def _unknown(name: str, shown: str, spelled: Callable[[str], str]) -> SettingsError:
+    near = difflib.get_close_matches(name, declarations(), n=1)
+    hint = f"did you mean {spelled(near[0])}?" if near else "allowed are " + ", ".join(map(spelled, declarations()))
+    return SettingsError(f"there is no setting for {shown}; {hint}")
 
 
 def _converted(known: Setting, value: Any, name: str, origin: str) -> Any:

@@ -1,7 +1,7 @@
 """One client's stream: frames in, replies out, in any order, over one WebSocket.
 
-`routes/stream.py` runs it. Rules: the unit of work is the frame: decoded once, checked, proposed as one blob, answered as
-one; never a task an operation. Answers that come in one turn of the event loop leave in one frame. While too much is
+`routes/stream.py` runs it. Rules: the unit of work is the frame: decoded once, checked, proposed as one blob, answered
+as one; never a task an operation. Answers that come in one turn of the event loop leave in one frame. While too much is
 unanswered, nothing is read. Who breaks the protocol is told why, and closed.
 """
 
@@ -205,7 +205,7 @@ class ClientStream(Closable):
                 raise FieldInvalid(detail, field="count")
             machine.check(commands)
         except InvalidCommand as error:
-            raise error_of_command(error) from error
+            raise error_of_command(error, alone=False) from error
         if writes.first_seq + writes.count - 1 > _SEQUENCE_MAX or writes.acked_below > writes.first_seq:
             raise FieldInvalid("The sequence numbers are out of range, or were acknowledged", field="first_seq")
         return commands

@@ -1,7 +1,8 @@
 """The target of a request, taken apart: which path, which key, which query.
 
-The dispatcher calls it on the bytes as they came, since every key string must work, `..` and `//` too, which URL libraries
-tidy away. Rule: percent-decoding happens exactly once, and strictly: `%zz` and bytes that are not UTF-8 are errors.
+The dispatcher calls it on the bytes as they came, since every key string must work, `..` and `//` too, which URL
+libraries tidy away. Rule: percent-decoding happens exactly once, and strictly: `%zz`, and bytes that are not UTF-8, are
+errors.
 """
 
 import re

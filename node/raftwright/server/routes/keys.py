@@ -6,7 +6,7 @@ from raftwright.server.bodies import read_body
 from raftwright.server.problems import FieldInvalid, KeyNotFound
 from raftwright.server.responses import Reply
 from raftwright.server.routes.parameters import conditions_of, wait_until_readable
-from raftwright.server.routes.writes import write
+from raftwright.server.routes.writes import check, write
 
 OCTETS = "application/octet-stream"
 
@@ -18,6 +18,7 @@ async def put_key(api: Api, call: Call) -> Reply:
 
 
 async def get_key(api: Api, call: Call) -> Reply:
+    check(api, Delete(call.key))  # a key that nothing could ever have is told so, not 404
     await wait_until_readable(api, call)
     item = api.service.machine.get(call.key)
     if item is None:

@@ -15,7 +15,7 @@ from raftwright.server.problems import FieldInvalid
 CONSISTENCY = Parameter(
     name="consistency",
     place="query",
-    text="`linearizable` sees every write that was answered before; `stale` answers at once from this node's own state.",
+    text="`linearizable` sees every write that was answered before; `stale` answers at once from this node's state.",
     schema={"type": "string", "enum": ["linearizable", "stale"], "default": "linearizable"},
 )
 IF_MATCH = Parameter(

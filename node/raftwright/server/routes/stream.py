@@ -18,7 +18,7 @@ async def stream(api: Api, call: Call) -> web.StreamResponse:
         compress=False,
         max_msg_size=api.settings.stream_frame_bytes_max,
     )
-    if not socket.can_prepare(call.request).ok:
+    if call.request.method != "GET" or not socket.can_prepare(call.request).ok:
         raise UpgradeRequired("ask for it with the headers of a WebSocket of version 13")
     await socket.prepare(call.request)
     client = ClientStream(api, socket, call.principal)

@@ -1,7 +1,7 @@
 """Every route of the HTTP API, in one table: what it is called, who may use it, what it takes and answers.
 
-`http.py` dispatches by it and `openapi.py` describes it; docs/api.md explains it. Rule: a route that is not here does not
-exist, and nothing here is without a permission.
+`http.py` dispatches by it and `openapi.py` describes it; docs/api.md explains it. Rule: a route that is not here does
+not exist, and nothing here is without a permission.
 """
 
 from raftwright.client.models import BatchRequest, ListPage, NodeStatus, WriteAnswer

@@ -1,7 +1,7 @@
 """From a command to its reply: what every writing route has in common.
 
-`keys.py` and `batches.py` call `write`. Rule: a command is checked before it is proposed; a result of the state machine,
-404 and 412 too, is an answer that a retry gets again.
+`keys.py` and `batches.py` call `write`. Rule: a command is checked before it is proposed; a result of the state
+machine, 404 and 412 too, is an answer that a retry gets again.
 """
 
 from typing import Any
@@ -19,10 +19,7 @@ from raftwright.server.routes.parameters import session_of
 async def write(api: Api, call: Call, command: Command) -> Reply:
     """Propose the command and answer with the store's revision after it."""
     service = api.service
-    try:
-        service.machine.check([command])
-    except InvalidCommand as error:
-        raise error_of_command(error) from error
+    check(api, command)
     session = session_of(call.request)
     encoded = encode_command(command)
     result: Any
@@ -35,6 +32,14 @@ async def write(api: Api, call: Call, command: Command) -> Reply:
     if type(result) is not int:
         raise _failure(result)
     return Reply(200, JSON, b'{"revision":%d}' % result)
+
+
+def check(api: Api, command: Command) -> None:
+    """Raises the ServiceError of a command that no node takes."""
+    try:
+        api.service.machine.check([command])
+    except InvalidCommand as error:
+        raise error_of_command(error, alone=True) from error
 
 
 def _failure(result: Any) -> ServiceError:
