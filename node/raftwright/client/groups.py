@@ -62,7 +62,7 @@ class Group:
         """Where it begins in the session's window, by `window_cost`."""
         self.frame_id: int | None = None
         """The frame that it is in on the present connection; None while it is not on its way."""
-        self.first_sent_at: float | None = None
+        self.first_sent_at = float("inf")
         self.uncertain = False
         """An earlier attempt may have happened: no failure of a write is `none` any more."""
         self.trouble: RaftwrightError | None = None

@@ -132,7 +132,7 @@ class Session:
             if group:
                 self._in_flight[frame_id, group.is_writes] = group
                 group.frame_id = frame_id
-                group.first_sent_at = now if group.first_sent_at is None else group.first_sent_at
+                group.first_sent_at = min(group.first_sent_at, now)
         asked = [models.Read(asking.key, asking.consistency) for asking in reads.operations] if reads else None
         return models.encode_frame(models.RequestFrame(frame_id, self._as_writes(writes) if writes else None, asked))
 
@@ -202,7 +202,7 @@ class Session:
         """The next group to send again. What the cluster may have forgotten is not: it could happen twice (§6.3)."""
         while self._resend[is_writes]:
             group = self._resend[is_writes].popleft()
-            known_at = max(self._last_used_at, group.first_sent_at or now)
+            known_at = max(self._last_used_at, min(group.first_sent_at, now))
             if group.uncertain and self._is_forgotten(known_at, now):
                 group.fail(OutcomeUnknown("no answer came while the cluster surely remembered this client's session"))
             if group.is_wanted:
@@ -268,7 +268,7 @@ class Session:
 
     def _on_results(self, group: Group, results: list[models.Result]) -> None:
         self._opened = True
-        self._last_used_at = max(self._last_used_at, group.first_sent_at or self._last_used_at)
+        self._last_used_at = max(self._last_used_at, group.first_sent_at)
         self._settle(group)
         for operation, result in zip(group.operations, results, strict=True):
             if not operation.future.done():
