@@ -60,8 +60,6 @@ class Log:
         empty = RecoveredLog(LogIndex(), HardState(), records.START, [], ZERO, 1)
         log = cls(files, store_id, segment_bytes, empty)
         log._write(log._segment_files.make(segment_bytes), [])
-        # A second round says that the first was durable: from now on the log cannot be taken for one never begun.
-        log.append(hard_state=log.hard_state)
         log.prepare_reserve()
         return log
 
@@ -230,7 +228,6 @@ class Log:
                 index.reset(entry.id)
             offset = end
         segment.end = offset
-        segment.rounds += 1
 
     # Reading.
 
@@ -257,14 +254,6 @@ class Log:
             self._check_alive()
             with self._lock:
                 dropped = self._index.droppable(keep_from)
-                current = self._index.current
-                alone = len(dropped) == len(self._index.segments) - 1
-            if not dropped:
-                return
-            if alone and current.rounds < 2:
-                # What is dropped said last that this segment's begin was durable; something must go on saying it.
-                self._append([records.hard_state_item(self.hard_state)])
-            with self._lock:
                 self._index.drop(dropped)
         for segment in dropped:
             self._let_go(segment)

@@ -72,7 +72,6 @@ def recover(files: Files, store_id: bytes) -> RecoveredLog:
     _make_tail_durable(files, last, data, reached, replay.claimed, stale)
     for segment in dirty:
         _erase(segment)
-    last.rounds = 2 if replay.claimed.generation == last.generation else 1
     state = replay.hard_state
     if state.term < replay.index.last.term:
         state = HardState(replay.index.last.term)

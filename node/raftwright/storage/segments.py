@@ -38,7 +38,7 @@ def generation_of(name: str) -> int | None:
 class Segment:
     """One segment: its file, and where its live entries are."""
 
-    __slots__ = ("capacity", "end", "file", "first_index", "generation", "live_end", "offsets", "rounds", "seed")
+    __slots__ = ("capacity", "end", "file", "first_index", "generation", "live_end", "offsets", "seed")
 
     def __init__(self, generation: int, file: File, capacity: int, store_id: bytes) -> None:
         self.generation = generation
@@ -53,8 +53,6 @@ class Segment:
         """The offset of each live entry: they are contiguous in index, though not in place."""
         self.live_end = 0
         """Offset behind the last live entry."""
-        self.rounds = 0
-        """How many writes it has taken. Records of a second one prove the first durable."""
 
     @property
     def path(self) -> str:

@@ -76,9 +76,9 @@ def encode_block(kind: int, data: bytes, before: int, *, flags: int = 0, version
     return b"".join((_CHECK.pack(check), head, data)), check
 
 
-def encode_end(file_checksum: int, offset: int, before: int) -> bytes:
-    """The last block: the CRC-32 of all bytes before it, and how many those are."""
-    return encode_block(END, _END.pack(file_checksum, offset), before)[0]
+def encode_end(file_checksum: int, offset: int) -> bytes:
+    """The last block: the CRC-32 of all bytes before it, and how many those are. Its own checksum starts from 0."""
+    return encode_block(END, _END.pack(file_checksum, offset), 0)[0]
 
 
 def read_block(file: File, offset: int, before: int, size: int, name: str) -> Block:
@@ -90,7 +90,7 @@ def read_block(file: File, offset: int, before: int, size: int, name: str) -> Bl
     if length > BLOCK_MAX or offset + BLOCK.size + length > size:
         raise CorruptSnapshot(name, offset, "a block's length is damaged")
     data = file.pread(length, offset + BLOCK.size)
-    if crc32(data, crc32(head[4:], before)) != check:
+    if crc32(data, crc32(head[4:], 0 if kind == END else before)) != check:
         raise CorruptSnapshot(name, offset, "a block is damaged")
     return Block(kind, flags, version, data, check)
 
@@ -111,9 +111,8 @@ def verify(file: File, name: str) -> SnapshotMeta:
         checksum = crc32(data, checksum)
         offset += len(data)
     tail = file.pread(END_BYTES, end_at)
-    expected, length = _END.unpack(tail[BLOCK.size :])
-    if length != end_at or expected != checksum:
-        raise CorruptSnapshot(name, 0, "the checksum of the whole file is wrong")
+    if tail != encode_end(checksum, end_at):
+        raise CorruptSnapshot(name, end_at, "the checksum of the whole file is wrong, or it ends too early")
     return SnapshotMeta(
         id=meta.id, time_ms=meta.time_ms, membership=meta.membership, size=size, checksum=crc32(tail, checksum)
     )

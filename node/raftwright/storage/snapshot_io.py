@@ -68,7 +68,7 @@ class SnapshotWriter:
         """Durable under its final name on return. Returns the store's newest snapshot, which is this one unless a
         newer one was received meanwhile."""
         self._flush()
-        end = form.encode_end(self._checksum, self._offset, self._block_check)
+        end = form.encode_end(self._checksum, self._offset)
         self._put(end)
         try:
             self._file.sync()
@@ -148,6 +148,8 @@ class SnapshotReader:
     def _sections(self) -> Iterator[tuple[str, int, bool, Iterator[bytes]]]:
         try:
             _, self._offset, self._check = form.read_header(self._file, self._name)
+            if self._file.size() != self.meta.size:
+                raise CorruptSnapshot(self._name, self._file.size(), f"the file must have {self.meta.size} bytes")
         except OSError as error:
             raise ReadFailed(f"{self._name}: {error}") from error
         block = self._read()

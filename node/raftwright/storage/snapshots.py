@@ -76,10 +76,11 @@ class Snapshots:
                 raise CorruptSnapshot(DIRECTORY, 0, f"the log begins after {base} and no snapshot reaches so far")
 
     def tidy(self) -> None:
-        """Remove what earlier processes left unfinished, and make renames durable that they did."""
+        """Remove what earlier processes left unfinished or did not remove, and make renames durable that they did."""
+        oldest = "" if self._newest is None else snapshot_path(self._newest.id)
         try:
             for name in self._files.list(DIRECTORY):
-                if name.endswith(".tmp"):
+                if name.endswith(".tmp") or (name.endswith(SUFFIX) and f"{DIRECTORY}/{name}" < oldest):
                     self._files.remove(f"{DIRECTORY}/{name}")
             self._files.sync_directory(DIRECTORY)
         except OSError as error:

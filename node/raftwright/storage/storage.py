@@ -17,6 +17,7 @@ from raftwright.storage.errors import (
     CorruptIdentity,
     DiskFull,
     LockedStore,
+    ReadFailed,
     SyncFailed,
 )
 from raftwright.storage.files import Files, Lock
@@ -71,6 +72,9 @@ class Storage:
             raise SyncFailed(f"{LOCK}: {error}") from error
         try:
             return cls._open_locked(files, lock, settings, identities.check_store_id(new_store_id))
+        except OSError as error:
+            lock.release()
+            raise ReadFailed(f"opening the data directory failed: {error}") from error
         except BaseException:
             lock.release()
             raise
