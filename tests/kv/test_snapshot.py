@@ -87,6 +87,14 @@ def test_the_same_state_gives_the_same_bytes_however_it_came_about() -> None:
     assert b"".join(one.snapshot()) == b"".join(other.snapshot())
 
 
+def test_a_key_that_came_back_is_in_the_snapshot_once() -> None:
+    machine = filled(*(Put(name, b"") for name in "abcdefgh"))
+    machine.page()
+    machine.apply([Delete("c"), Put("c", b"again")], CONTEXT)
+    assert len(machine._index.runs()) == 2
+    assert contents(restored(machine.snapshot())) == contents(machine)
+
+
 @given(st.lists(st.integers(0, 200), max_size=8))
 def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
     machine = filled(*SMALL)

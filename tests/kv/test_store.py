@@ -136,3 +136,13 @@ def test_a_key_that_comes_and_goes_does_not_fill_the_index() -> None:
         run(machine, Put("5", b""))
         machine.page(limit=1)
     assert sum(map(len, machine._index.runs())) <= 20
+
+
+def test_keys_that_come_and_go_at_once_leave_nothing_in_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "RUN_KEYS", 100)
+    monkeypatch.setattr(store_module, "RUN_KEYS", 100)
+    machine = KvMachine()
+    for number in range(1000):
+        run(machine, Put(f"{number}", b""))
+        run(machine, Delete(f"{number}"))
+    assert sum(map(len, machine._index.runs())) == 0

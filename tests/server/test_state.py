@@ -142,6 +142,14 @@ def test_a_session_that_log_time_forgot_runs_nothing_again() -> None:
     assert state.machine.revision == 2  # type: ignore[attr-defined]
 
 
+def test_a_retry_keeps_its_session_in_use() -> None:
+    state = fresh()
+    write = blob(Put("a", b"1"), session=SESSION, first_seq=1)
+    for time_ms in (1000, 1000 + RETENTION_MS, 1000 + 2 * RETENTION_MS):
+        (outcome,) = apply(state, write, time_ms=time_ms)
+        assert results_of(state, outcome) == [1]
+
+
 def test_log_time_passes_with_entries_of_every_kind() -> None:
     state = fresh()
     apply(state, blob(Put("a", b"1"), session=SESSION, first_seq=1))
