@@ -40,6 +40,7 @@ from raftwright.server.errors import (
     IdempotencyConflict,
     InvalidRequest,
     NoLeader,
+    ProposalRefused,
     ServiceError,
     SessionExpired,
     ShuttingDown,
@@ -57,6 +58,10 @@ APPLY_BYTES_A_RUN = 4 << 20
 SINGLES_A_BLOB = 8192
 SWEEP_INTERVAL_S = 0.05
 """How often deadlines are looked at, while anything waits."""
+
+
+_ASK_AGAIN = frozenset({NoLeader.kind, ProposalRefused.kind, ShuttingDown.kind})
+"""Refusals by the node that a write was forwarded to, after which the next leader is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,7 @@ class Driver:
         """What the log can still take without its reserve. The glue keeps it up to date."""
         self.closing = False
         self.restoring: SnapshotMeta | None = None
+        """The leader's snapshot that takes the place of the state machine; nothing is applied until it did."""
         self.snapshot_running = False
         self.snapshot_retry_at = 0.0
         self.rounds = 0
@@ -115,6 +121,9 @@ class Driver:
         self._next: Persist | None = None
         self._apply_loading = False
         self._apply_loaded: Sequence[Entry] = ()
+        self._restorable: SnapshotMeta | None = None
+        """A received snapshot that is durable and not loaded yet."""
+        self._restore_running = False
         self._lost_peers: list[int] = []
         self._handed_over_at = float("-inf")
         self._seen_leader: tuple[int, int | None, bool] = (0, None, False)
@@ -184,6 +193,9 @@ class Driver:
 
     def restored(self, meta: SnapshotMeta) -> None:
         """The state machine is that of the snapshot now."""
+        self._restore_running = False
+        if meta != self.restoring:
+            return  # a newer one has come meanwhile, and is restored next
         self.restoring = None
         self.applied_membership = meta.membership
         self._last_snapshot_index = self._previous_snapshot_index = meta.id.index
@@ -260,6 +272,8 @@ class Driver:
         assert self._persist is not None
         for message in self._persist.messages_after:
             effects.sends.setdefault(message.to_id, []).append(message)
+        if self._persist.snapshot is not None:
+            self._restorable = self._persist.snapshot
         self._persist = None
 
     # Writes
@@ -392,7 +406,7 @@ class Driver:
         if reply.results is not None:
             self.writes.answer(write, effects, Answer(token=None, index=reply.index, encoded=reply.results))
             return
-        if reply.error in (NoLeader.kind, "proposal-dropped") and reply.outcome == "none":
+        if reply.error in _ASK_AGAIN and reply.outcome == "none":
             self.writes.put_back([write])
             self.writes.held_until = now + SWEEP_INTERVAL_S / 2
             return
@@ -454,6 +468,9 @@ class Driver:
 
     def _apply(self, now: float, effects: Effects) -> None:
         if self.restoring is not None:
+            if self._restorable is not None and not self._restore_running:
+                effects.restore, self._restorable = self._restorable, None
+                self._restore_running = True
             return
         commands_before = self.commands_applied
         size = 0

@@ -80,6 +80,12 @@ class Glue:
             self._scheduled = True
             self.loop.call_soon(self._run)
 
+    async def until(self, true: Callable[[], bool], deadline: float) -> None:
+        """Wait until something is true of the driver, or for `deadline`. Only for the end of a node's life."""
+        while not true() and clock.now() < deadline:
+            self.poke()
+            await asyncio.sleep(0.01)
+
     def _run(self) -> None:
         self._scheduled = False
         if self._closed:

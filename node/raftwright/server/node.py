@@ -191,7 +191,7 @@ class Node:
             streams = group.create_task(self.transport.run())
             running = group.create_task(self.glue.run())
             await self._stop.wait()
-            await self._leave(self.driver)
+            await self._leave(self.driver, self.glue)
             running.cancel()
             await asyncio.sleep(0)
             streams.cancel()
@@ -241,21 +241,22 @@ class Node:
             ),
         )
 
-    async def _leave(self, driver: Driver) -> None:
-        """Refuse what is new, hand leadership over, and wait until nothing is pending, or the time-out."""
-        self.phase, self.why = "stopping", "this node is shutting down"
+    async def _leave(self, driver: Driver, glue: Glue) -> None:
+        """Hand leadership over, then refuse what is new and wait until nothing is pending, or the time-out.
+
+        Writes that come meanwhile wait, and go to the next leader.
+        """
         deadline = clock.now() + self.settings.shutdown_timeout_s
-        driver.closing = True
-        if driver.is_leader:
+        if driver.is_leader and len(driver.raft.membership.all_voters) > 1:
             try:
                 driver.transfer_leadership(None, clock.now())
             except Refusal as refusal:
                 _log.info("leadership is not handed over: %s", refusal)
-        alone = len(driver.raft.membership.all_voters) <= 1
-        while (driver.writes.commands or (driver.is_leader and not alone)) and clock.now() < deadline:
-            assert self.glue is not None
-            self.glue.poke()
-            await asyncio.sleep(0.01)
+            else:
+                await glue.until(lambda: not driver.is_leader and driver.raft.leader_id is not None, deadline)
+        self.phase, self.why = "stopping", "this node is shutting down"
+        driver.closing = True
+        await glue.until(lambda: not driver.writes.commands, deadline)
 
     # Peers
 
