@@ -1,0 +1,305 @@
+"""What must be true of a cluster, checked after every event by one who sees all of its nodes.
+
+The nodes call it at each step. Rules: it only looks, and it believes nothing that a node says of itself: it keeps its
+own record of every entry that was ever in a log, of what is committed, of what was applied and of what clients were
+told. Figure 3.2 of the dissertation names the five properties of Raft.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from raftwright.kv.commands import InvalidCommand, Put, decode_blob
+from raftwright.raft import invariants
+from raftwright.raft.entries import Entry, EntryId, EntryKind
+from raftwright.raft.messages import RequestVote, VoteReply
+from raftwright.raft.ready import Ready
+from raftwright.raft.roles import Candidate, Leader, PreCandidate
+from raftwright.server.blobs import ANONYMOUS_PRINCIPAL, Blob, decode_payload
+from raftwright.server.state import BlobOutcome, ReplicatedState, Status
+from raftwright.server.wire import PeerMessage
+from raftwright.sim.world import Violation, World
+
+if TYPE_CHECKING:
+    from raftwright.sim.node import SimNode
+
+ELECTION_SAFETY = "election safety: at most one leader a term"
+APPEND_ONLY = "leader append-only: a leader never overwrites or deletes entries in its log"
+LOG_MATCHING = "log matching: entries of one index and term are equal, and so is all before them"
+COMPLETENESS = "leader completeness: what is committed is in the log of every later leader"
+MACHINE_SAFETY = "state machine safety: servers apply the same entry at an index"
+NOT_LOST = "no acknowledged write is lost"
+NONE = "a write whose outcome was none never happens"
+ONCE = "a write happens at most once"
+RESULT = "a write's answer is that of its execution"
+VOTE_ONCE = "rule: a server votes once a term, whatever crashes in between"
+COMMIT_QUORUM = "rule: a majority of the voters has an entry on disk before it is committed"
+RULES = (VOTE_ONCE, COMMIT_QUORUM)
+"""Rules of the algorithm that the properties follow from. A test may leave them out, to see the properties fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An entry as it was first seen."""
+
+    checksum: int
+    kind: int
+    before: int
+    """Term of the entry before it."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One sending of a write."""
+
+    executed_at: int | None = None
+    """Index of the entry that ran it."""
+    applied_s: float = 0.0
+    """When that was applied first."""
+    results: bytes = b""
+    """Encoded; empty for a write that shared a blob with others."""
+    outcome: str | None = None
+    """What the client was told."""
+
+
+@dataclass(slots=True)
+class Checker:
+    world: World
+    without: frozenset[str] = frozenset()
+    """Rules that are not checked."""
+    leaders: dict[int, int] = field(default_factory=dict)
+    votes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By voter and term."""
+    entries: dict[EntryId, Known] = field(default_factory=dict)
+    committed: dict[int, EntryId] = field(default_factory=dict)
+    committed_last: int = 0
+    membership_bytes: dict[EntryId, Entry] = field(default_factory=dict)
+    digests: dict[int, int] = field(default_factory=dict)
+    """Of the whole state after each index."""
+    first_applied: dict[int, float] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    writes: dict[str, str] = field(default_factory=dict)
+    """By write, the attempt that ran."""
+    on_disk: dict[int, dict[int, int]] = field(default_factory=dict)
+    """By node: the term of each entry that its disk is known to hold."""
+
+    def fail(self, rule: str, detail: str) -> None:
+        if rule not in self.without:
+            raise Violation(rule, detail)
+
+    # What the nodes report
+
+    def started(self, node: "SimNode") -> None:
+        assert node.driver is not None
+        raft = node.driver.raft
+        recovered = node.recovered
+        for entry in (*recovered.tail, *recovered.memberships):
+            self._know(node, entry, raft.log.term_at(entry.index - 1))
+        if recovered.snapshot is not None:
+            self._commit(node, recovered.snapshot.id)
+        held = {index: entry.term for index, entry in self.committed.items() if index <= raft.log.base.index}
+        held.update({index: raft.log.term_at(index) or 0 for index in range(raft.log.first_index, raft.log.last_index + 1)})
+        self.on_disk[node.member_id] = held
+        self.restored(node)
+
+    def handed_out(self, node: "SimNode", ready: Ready) -> None:
+        assert node.driver is not None
+        raft = node.driver.raft
+        for entry in ready.entries:
+            self._know(node, entry, raft.log.term_at(entry.index - 1))
+
+    def stepped(self, node: "SimNode", before: invariants.Captured) -> None:
+        assert node.driver is not None
+        raft = node.driver.raft
+        leads = isinstance(raft.role, Leader)
+        if leads and not before.leads:
+            self._elected(node)
+        if leads and before.leads and before.hard_state.term == raft.term:
+            kept = raft.log.term_at(before.last.index)
+            if kept is not None and kept != before.last.term or raft.log.last_index < before.last.index:
+                self.fail(APPEND_ONLY, f"{node} leads term {raft.term} and dropped {before.last}")
+        if before.leads and not leads:
+            self.world.counts["leaders deposed"] += 1
+        if raft.log.last_id < before.last or raft.log.term_at(before.last.index) not in (None, before.last.term):
+            self.world.counts["truncations"] += 1
+        if isinstance(raft.role, PreCandidate | Candidate) and before.hard_state.term != raft.term:
+            self.world.counts["candidacies"] += 1
+        if raft.commit_index > before.commit_index:
+            for index in range(before.commit_index + 1, raft.commit_index + 1):
+                entry_id = raft.log.id_at(index)
+                if entry_id is not None:
+                    self._commit(node, entry_id)
+            if leads:
+                self._check_quorum(node)
+
+    def _elected(self, node: "SimNode") -> None:
+        """Election safety, and leader completeness (§3.6.3)."""
+        assert node.driver is not None
+        raft = node.driver.raft
+        self.world.counts["elections"] += 1
+        self.world.trace(f"{node} is elected in term {raft.term}")
+        other = self.leaders.setdefault(raft.term, node.member_id)
+        if other != node.member_id:
+            self.fail(ELECTION_SAFETY, f"n{other} and {node} both lead term {raft.term}")
+        log = raft.log
+        if log.last_index < self.committed_last:
+            self._lost(node, self.committed[self.committed_last])
+        for index in range(log.base.index, min(log.last_index, self.committed_last) + 1):
+            entry_id = self.committed.get(index)
+            if entry_id is not None and not log.holds(entry_id):
+                self._lost(node, entry_id)
+
+    def _lost(self, node: "SimNode", entry_id: EntryId) -> None:
+        lost = [
+            name
+            for name, attempt in self.attempts.items()
+            if attempt.outcome == "ok" and attempt.executed_at == entry_id.index
+        ]
+        self.fail(COMPLETENESS, f"{node} leads without {entry_id}, acknowledged in it: {lost}")
+
+    def _know(self, node: "SimNode", entry: Entry, before: int | None) -> None:
+        """Log matching, by induction: one (term, index) is one entry, with one entry before it."""
+        entry_id = EntryId(entry.term, entry.index)
+        known = self.entries.get(entry_id)
+        if crc32(entry.payload) != entry.checksum:
+            self.fail(LOG_MATCHING, f"{node}: the payload of {entry_id} does not fit its checksum")
+        if known is None:
+            if before is not None:
+                self.entries[entry_id] = Known(entry.checksum, entry.kind, before)
+        elif (known.checksum, known.kind) != (entry.checksum, entry.kind) or before not in (None, known.before):
+            self.fail(LOG_MATCHING, f"{node}: {entry_id} differs from what another log has, or the one before it does")
+
+    def _commit(self, node: "SimNode", entry_id: EntryId) -> None:
+        """What is committed stays: the root of every other promise."""
+        other = self.committed.setdefault(entry_id.index, entry_id)
+        if other != entry_id:
+            self.fail(COMPLETENESS, f"{node} commits {entry_id} where {other} was committed")
+        self.committed_last = max(self.committed_last, entry_id.index)
+
+    def _check_quorum(self, node: "SimNode") -> None:
+        """By own arithmetic and by what the disks hold."""
+        assert node.driver is not None
+        raft = node.driver.raft
+        entry_id = raft.log.id_at(raft.commit_index)
+        if entry_id is None or entry_id.term != raft.term:
+            return
+        memberships = [raft.committed_membership, raft.membership]
+        halves = {half for each in memberships for half in (each.voters, each.outgoing_voters) if half}
+        for half in sorted(halves, key=sorted):
+            holders = [voter for voter in sorted(half) if self._has_on_disk(voter, entry_id)]
+            in_force = half in (raft.membership.voters, raft.membership.outgoing_voters)
+            if in_force and len(holders) < len(half) // 2 + 1:
+                self.fail(COMMIT_QUORUM, f"{node} commits {entry_id}; of {sorted(half)} only {holders} have it")
+
+    def _has_on_disk(self, voter: int, entry_id: EntryId) -> bool:
+        return self.on_disk.get(voter, {}).get(entry_id.index) == entry_id.term
+
+    def written(self, node: "SimNode", entries: Sequence[Entry], snapshot: EntryId | None) -> None:
+        """A write of `node` has just been synced."""
+        held = self.on_disk.setdefault(node.member_id, {})
+        if snapshot is not None:
+            held.clear()
+            held.update({index: entry.term for index, entry in self.committed.items() if index <= snapshot.index})
+        if entries:
+            held.update({entry.index: entry.term for entry in entries})
+            index = entries[-1].index + 1
+            while held.pop(index, None) is not None:
+                index += 1
+
+    # What is applied
+
+    def applied(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None:
+        entry_id = EntryId(entry.term, entry.index)
+        committed = self.committed.get(entry.index)
+        if committed != entry_id:
+            self.fail(MACHINE_SAFETY, f"{node} applies {entry_id}, and {committed} is committed there")
+        known = self.entries.get(entry_id)
+        if known is not None and known.checksum != entry.checksum:
+            self.fail(MACHINE_SAFETY, f"{node} applies something else than what is at {entry_id}")
+        if entry.index not in self.first_applied:
+            self.first_applied[entry.index] = self.world.now
+            if entry.kind == EntryKind.COMMANDS:
+                self._execute(node, entry, outcomes)
+        self._compare_state(node, node.state)
+
+    def restored(self, node: "SimNode") -> None:
+        self._compare_state(node, node.state)
+
+    def _compare_state(self, node: "SimNode", state: ReplicatedState) -> None:
+        digest = state_digest(state)
+        if self.digests.setdefault(state.applied_index, digest) != digest:
+            self.fail(MACHINE_SAFETY, f"{node} has another state than others had after index {state.applied_index}")
+
+    def _execute(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None:
+        """The first server applies this entry: note which writes ran in it."""
+        blobs = decode_payload(entry.payload)
+        assert isinstance(blobs, list)
+        for blob, outcome in zip(blobs, outcomes, strict=True):
+            if outcome.status is Status.REPLAYED:
+                self.world.counts["replays"] += 1
+            for name in attempt_names(blob):
+                attempt = self.attempts.setdefault(name, Attempt())
+                if outcome.status is Status.APPLIED:
+                    alone = blob.origin.principal != ANONYMOUS_PRINCIPAL
+                    self._run(name, attempt, entry, outcome.encoded(node.state.machine) if alone else b"")
+                if outcome.status in (Status.APPLIED, Status.REPLAYED) and attempt.outcome == "none":
+                    self.fail(NONE, f"{name} was answered as if it never happened, and is applied at {entry.index}")
+
+    def _run(self, name: str, attempt: Attempt, entry: Entry, results: bytes) -> None:
+        write = name.partition("/")[0]
+        if write in self.writes:
+            self.fail(ONCE, f"{name} runs at index {entry.index}, and ran before as {self.writes[write]}")
+        self.writes[write] = name
+        attempt.executed_at, attempt.applied_s, attempt.results = entry.index, self.world.now, results
+
+    # What clients are told
+
+    def answered(self, name: str, outcome: str, results: bytes | None) -> None:
+        """`outcome` is ok, none or unknown. `results` are given where they can be compared byte by byte."""
+        attempt = self.attempts.setdefault(name, Attempt())
+        attempt.outcome = outcome
+        if outcome == "none" and attempt.executed_at is not None:
+            self.fail(NONE, f"{name} was answered as if it never happened, and ran at {attempt.executed_at}")
+        if outcome == "ok":
+            ran = self.writes.get(name.partition("/")[0])
+            if ran is None:
+                self.fail(NOT_LOST, f"{name} is acknowledged and was never applied")
+            elif results is not None and self.attempts[ran].results != results:
+                self.fail(RESULT, f"{name} got another answer than {ran} had when it ran")
+
+    def sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
+        """A vote that leaves is a promise for the rest of its term (§3.4)."""
+        for message in messages:
+            match message:
+                case VoteReply(granted=True, to_id=candidate, term=term):
+                    self._vote(sender, term, candidate)
+                case RequestVote(term=term):
+                    self._vote(sender, term, sender)
+
+    def _vote(self, voter: int, term: int, candidate: int) -> None:
+        other = self.votes.setdefault((voter, term), candidate)
+        if other != candidate:
+            self.fail(VOTE_ONCE, f"n{voter} votes in term {term} for n{candidate}, and voted for n{other}")
+
+
+def attempt_names(blob: Blob) -> Iterator[str]:
+    """Which writes a blob carries: clients name them in the principal, or in the value of a single put."""
+    if blob.origin.principal != ANONYMOUS_PRINCIPAL:
+        yield blob.origin.principal
+        return
+    try:
+        commands = decode_blob(blob.data)
+    except InvalidCommand:
+        return
+    for command in commands:
+        if isinstance(command, Put):
+            yield command.value.decode()
+
+
+def state_digest(state: ReplicatedState) -> int:
+    digest = 0
+    for _, _, _, chunks in state.sections():
+        for chunk in chunks:
+            digest = crc32(chunk, digest)
+    return digest

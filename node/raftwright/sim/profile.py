@@ -1,0 +1,87 @@
+"""What one run is like: how large the cluster is, how small its limits, how bad its disks, network and clocks.
+
+Drawn from the seed by `draw_profile`, or made by hand in a test. Values only.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from raftwright.sim.network import NetworkSettings
+
+FAULTS = (
+    "crash",
+    "crash in a write",
+    "crash several",
+    "crash all",
+    "partition",
+    "isolate the leader",
+    "split vote",
+    "one way",
+    "slow disk",
+    "full disk",
+    "failed sync",
+    "pause",
+    "transfer",
+    "bad network",
+    "lost streams",
+    "membership",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Profile:
+    voters: int = 3
+    learners: int = 0
+    election_timeout_s: float = 0.15
+    heartbeat_interval_s: float = 0.03
+    request_timeout_s: float = 0.8
+    clock_skew: float = 0.0
+    """A node's clock runs fast or slow by up to this share."""
+    disk_delay_s: float = 0.002
+    """Mean of what a write with its sync takes."""
+    slow_disk_share: float = 0.0
+    """Share of the nodes whose disk takes twenty times as long."""
+    segment_bytes: int = 16 << 10
+    tail_bytes_max: int = 4 << 10
+    entry_bytes_max: int = 1 << 10
+    append_bytes_max: int = 1 << 10
+    inflight_appends_max: int = 8
+    chunk_bytes: int = 512
+    snapshot_commands: int = 60
+    snapshot_log_bytes: int = 64 << 10
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    clients: int = 4
+    think_time_s: float = 0.03
+    keys: int = 6
+    seconds: float = 5.0
+    """Virtual time with faults."""
+    fault_interval_s: float = 0.25
+    """Mean time from one fault to the next."""
+    faults: tuple[str, ...] = ()
+
+
+def draw_profile(random: Random) -> Profile:
+    """The settings of a run with faults."""
+    faults = tuple(fault for fault in FAULTS if random.random() < 0.5)
+    return Profile(
+        voters=random.choice((1, 2, 3, 3, 3, 4, 4, 5)),
+        learners=random.choice((0, 0, 0, 1, 2)),
+        clock_skew=random.choice((0.0, 0.05, 0.2)),
+        disk_delay_s=random.choice((0.0005, 0.002, 0.01)),
+        slow_disk_share=random.choice((0.0, 0.0, 0.3)),
+        segment_bytes=random.choice((8, 16, 32)) << 10,
+        tail_bytes_max=random.choice((1, 2, 8)) << 10,
+        inflight_appends_max=random.choice((1, 4, 32)),
+        chunk_bytes=random.choice((200, 1000, 4000)),
+        snapshot_commands=random.choice((15, 40, 120)),
+        network=NetworkSettings(
+            delay_s=random.choice((0.0005, 0.002)),
+            jitter_s=random.choice((0.0002, 0.001, 0.005)),
+            loss=random.choice((0.0, 0.01, 0.05)),
+            duplication=random.choice((0.0, 0.02)),
+            reordering=random.choice((0.0, 0.05)),
+        ),
+        clients=random.choice((3, 5)),
+        fault_interval_s=random.choice((0.1, 0.25, 0.5)),
+        faults=faults or FAULTS[:1],
+    )
