@@ -89,6 +89,7 @@ class Driver:
             member_id=raft.member_id,
             commands_max=settings.pending_commands_max,
             bytes_max=settings.pending_bytes_max,
+            first_forward=raft.read_request_number,
         )
         self.reads = Reads(reads_max=settings.reads_max)
         self.applied_membership = membership

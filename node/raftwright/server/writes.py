@@ -57,7 +57,7 @@ class Proposed:
 class Writes:
     """All writes that are not answered yet, bounded in commands and bytes."""
 
-    def __init__(self, *, member_id: int | None, commands_max: int, bytes_max: int) -> None:
+    def __init__(self, *, member_id: int | None, commands_max: int, bytes_max: int, first_forward: int = 0) -> None:
         self.member_id = member_id
         self.commands_max = commands_max
         self.bytes_max = bytes_max
@@ -67,7 +67,8 @@ class Writes:
         self.proposed: deque[Proposed] = deque()
         self.forwards: dict[int, list[Write | None]] = {}
         self.forward_peer: dict[int, int] = {}
-        self.forward_count = 0
+        self.forward_count = first_forward
+        """Begins at a random number, so that no answer to an earlier process of this member fits a new forward."""
         self.held_until = 0.0
         """No forwarding before this time: the node asked last was not the leader."""
 
