@@ -18,6 +18,7 @@ from raftwright.storage.storage import Storage
 from tests.storage.support import FOUNDING, disk, entries, entry, founded, opened, take_snapshot, transfer, whole_log
 
 NOTHING = HardState()
+Loss = Unsynced | Literal["kill"]
 
 
 @dataclass(frozen=True)

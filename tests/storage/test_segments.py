@@ -93,13 +93,14 @@ def test_no_two_generations_validate_each_others_records_at_any_offset() -> None
 
 
 def test_records_behind_a_cut_never_come_back_to_life(caplog: pytest.LogCaptureFixture) -> None:
-    """Two records were being written when the power failed; only the second reached the disk. The place of the first
-    is then filled by one of the same length, which leads right up to the second."""
+    """Three records were being written when the power failed, and the first did not reach the disk. Later its place is
+    filled by one that leads right up to the third, and what was to be written behind that is lost in a tear."""
     files = disk()
     store = founded(files)
     segment = store._log._index.current
     at = segment.end
-    store.write(entries=[entry(2), entry(3)])
+    store.write(entries=entries(2, 4))
+    third = segment.offsets[2]
     files.kill()
     content = bytearray(files.content(segment.path))
     content[at : at + 8] = bytes(8)
@@ -108,9 +109,14 @@ def test_records_behind_a_cut_never_come_back_to_life(caplog: pytest.LogCaptureF
         again = opened(files)
     assert "cut at offset" in caplog.text
     assert whole_log(again) == []
-    again.write(entries=[entry(2)])
     files.power_loss("drop")
-    assert whole_log(opened(files)) == [entry(2)]
+    cut = files.content(segment.path)
+    again = opened(files)
+    new = entry(2, size=third - at - records.HEADER_BYTES)
+    again.write(entries=[new])
+    files.kill()
+    files.damage(segment.path, files.content(segment.path)[:third] + cut[third:])
+    assert whole_log(opened(files)) == [new]
 
 
 def test_a_clean_log_is_opened_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
