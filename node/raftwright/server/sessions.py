@@ -148,26 +148,24 @@ class Sessions:
 
     def _use(self, origin: Origin, session: Session, time_ms: int, record: Record | None) -> None:
         records = session.records
+        size = session.size
         # What a blob says of itself cannot be acknowledged yet.
         forgotten_below = max(session.forgotten_below, min(origin.acked_below, origin.first_seq))
-        size = session.size
-        if records and records[0].end <= forgotten_below:
-            kept = tuple(kept for kept in records if kept.end > forgotten_below)
-            size -= sum(dropped.size for dropped in records[: len(records) - len(kept)])
-            records = kept
         if record is not None:
             position = _position(records, record.first_seq)
             records = (*records[:position], record, *records[position:])
             size += record.size
-            drop = max(0, len(records) - RECORDS_A_SESSION_MAX)
-            size -= sum(dropped.size for dropped in records[:drop])
-            while size > BYTES_A_SESSION_MAX and drop < len(records) - 1:
-                size -= records[drop].size
-                drop += 1
-            if drop:
-                forgotten_below = max(forgotten_below, records[drop - 1].end)
-                records = records[drop:]
-        self._put(origin.session, Session(time_ms, forgotten_below, size, records))
+        drop = 0
+        over = len(records) - RECORDS_A_SESSION_MAX
+        for old in records:  # ends ascend, so what goes is the beginning
+            end = old.end
+            too_large = size > BYTES_A_SESSION_MAX and drop < len(records) - 1
+            if end > forgotten_below and drop >= over and not too_large:
+                break
+            forgotten_below = max(forgotten_below, end)
+            size -= old.size
+            drop += 1
+        self._put(origin.session, Session(time_ms, forgotten_below, size, records[drop:]))
         while (self.bytes > BYTES_MAX or len(self._sessions) > SESSIONS_MAX) and len(self._sessions) > 1:
             self._forget_oldest()
 
