@@ -64,6 +64,7 @@ class Raft:
         assert self.hard_state.term >= self.log.last_id.term, "the log is ahead of the hard state"
         self.snapshot = recovered.snapshot
         """The newest of this server's own."""
+        assert self.snapshot is None or self.log.holds(self.snapshot.id), "the log leads up to the snapshot"
         self.commit_index = self.log.base.index if self.snapshot is None else self.snapshot.id.index
         self.applied_index = self.commit_index
         self.incoming: Incoming | None = None
@@ -236,6 +237,7 @@ class Raft:
 
     def install(self, snapshot: SnapshotMeta) -> None:
         """Start anew from a leader's snapshot."""
+        assert not isinstance(self.role, Leader), "a leader holds all that is committed"
         self.log.reset(snapshot)
         self.durability.reset(snapshot.id.index)
         self.snapshot = self._installed = snapshot

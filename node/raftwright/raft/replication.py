@@ -164,7 +164,7 @@ def on_entries_loaded(raft: "Raft", leader: "Leader", event: EntriesLoaded) -> N
     leader.must_send = True
     if progress.phase is not Phase.PIPELINE or progress.next_index != event.first:
         return
-    if not event.entries:
+    if not event.entries or event.first <= raft.log.base.index:
         snapshots.begin_transfer(raft, event.peer, progress)
     elif event.entries[0].index == event.first and raft.log.holds(event.entries[-1].id):
         # The last one being in the log makes all of them so: logs with one entry in common agree before it (§3.5).
