@@ -104,7 +104,7 @@ class NodeSettings:
     batch_bytes_max: int = _bytes(MIB, "The most bytes of keys and values in one batch.", 1, 16 * MIB)
     body_bytes_max: int = _bytes(8 * MIB, "The longest body of a request.", KIB, 64 * MIB)
     page_items_max: int = _count(1000, "The most items in one page of a list.", 1, 100_000)
-    page_bytes_max: int = _bytes(4 * MIB, "About how many bytes of keys and values one page holds.", KIB, 64 * MIB)
+    page_bytes_max: int = _bytes(MIB, "About how many bytes of keys and values one page holds.", KIB, 64 * MIB)
 
     entry_bytes_max: int = _bytes(MIB, "The longest log entry, unless one command is longer.", 4 * KIB, 64 * MIB)
     segment_bytes_max: int = _bytes(16 * MIB, "The size of one file of the log.", 64 * KIB, 1024 * MIB)
