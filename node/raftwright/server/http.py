@@ -85,7 +85,7 @@ class ClientServer:
         host, port = parse_address(settings.client_listen, port_min=0)
         self._server = GuardedServer(self._handle, limits=limits_of(settings), metrics=self._api.metrics)
         self._listener = await asyncio.get_running_loop().create_server(
-            self._server.accept, host, port, backlog=_BACKLOG, reuse_address=True
+            self._server, host, port, backlog=_BACKLOG, reuse_address=True
         )
         self._server.start_sweeps()
 

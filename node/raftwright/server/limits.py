@@ -229,7 +229,7 @@ class _Door(asyncio.Protocol):
 
 
 class GuardedServer(web.Server):
-    """aiohttp's low-level server behind the limits. `accept` is the protocol factory for `loop.create_server`."""
+    """aiohttp's low-level server behind the limits. It is itself the protocol factory for `loop.create_server`."""
 
     def __init__(
         self,
@@ -237,8 +237,9 @@ class GuardedServer(web.Server):
         *,
         limits: Limits,
         metrics: Metrics,
+        **options: Any,
     ) -> None:
-        super().__init__(handler)
+        super().__init__(handler, **options)
         self.limits = limits
         self.metrics = metrics
         self.rate_window_s = RATE_WINDOW_S
@@ -248,7 +249,7 @@ class GuardedServer(web.Server):
         self._timer: asyncio.TimerHandle | None = None
         self._refusal = raw_problem(TooManyConnections())
 
-    def accept(self) -> asyncio.Protocol:
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # a connection is taken once its address is known
         return _Door(self)
 
     def arrived(self, transport: asyncio.Transport) -> None:
