@@ -152,6 +152,7 @@ def test_damage_in_an_earlier_segment_is_refused_up_to_its_end() -> None:
             continue
         with pytest.raises(CorruptLog) as caught:
             opened(files)
+        assert caught.value.file == first.path
         assert caught.value.offset <= offset
 
 

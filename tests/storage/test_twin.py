@@ -124,5 +124,5 @@ class LogAndTwin(RuleBasedStateMachine):
         assert sum(each.size for each in recovered.tail) <= 1500
 
 
-LogAndTwin.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LogAndTwin.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestLogAndTwin = LogAndTwin.TestCase

@@ -242,7 +242,11 @@ class SimFiles:
         if path in self._locks:
             raise BlockingIOError(errno.EAGAIN, "locked", path)
         self._locks.add(path)
-        return SimLock(self._locks, path)
+        return SimLock(self, path, self._process)
+
+    def unlock(self, path: str, process: int) -> None:
+        if process == self._process:
+            self._locks.discard(path)
 
     def used_bytes(self) -> int:
         return sum(len(inode.cached) for inode in self._cached.files.values())
@@ -264,12 +268,13 @@ class SimFiles:
 
 
 class SimLock:
-    def __init__(self, locks: set[str], path: str) -> None:
-        self._locks = locks
+    def __init__(self, disk: SimFiles, path: str, process: int) -> None:
+        self._disk = disk
         self._path = path
+        self._process = process
 
     def release(self) -> None:
-        self._locks.discard(self._path)
+        self._disk.unlock(self._path, self._process)
 
 
 class SimFile:

@@ -4,12 +4,14 @@ The simulator puts a disk in its place that tears writes, fills up, fails and fo
 that is needed is always explicit. Paths are relative to a root, with `/`. Errors are OSErrors, unchanged.
 """
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_UNKNOWN_CALL = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
 
 
 class File(Protocol):
@@ -72,14 +74,13 @@ class Files(Protocol):
     def free_bytes(self) -> int: ...
 
 
-def _sync(descriptor: int) -> None:
-    if _FULL_SYNC is None:
-        os.fdatasync(descriptor)
-        return
-    # fsync of macOS leaves the data in the drive's cache. Some file systems do not know the stronger call.
+def _full_sync(descriptor: int, command: int) -> None:
+    """fsync of macOS leaves the data in the drive's cache. Some file systems do not know the stronger call."""
     try:
-        fcntl.fcntl(descriptor, _FULL_SYNC)
-    except OSError:
+        fcntl.fcntl(descriptor, command)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_CALL:
+            raise
         os.fsync(descriptor)
 
 
@@ -104,7 +105,10 @@ class OsFile:
             written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
 
     def sync(self) -> None:
-        _sync(self._descriptor)
+        if _FULL_SYNC is None:
+            os.fdatasync(self._descriptor)
+        else:
+            _full_sync(self._descriptor, _FULL_SYNC)
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -157,7 +161,10 @@ class OsFiles:
     def sync_directory(self, directory: str) -> None:
         descriptor = os.open(self.root / directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            if _FULL_SYNC is None:
+                os.fsync(descriptor)
+            else:
+                _full_sync(descriptor, _FULL_SYNC)
         finally:
             os.close(descriptor)
 

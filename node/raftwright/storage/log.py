@@ -92,23 +92,20 @@ class Log:
     @property
     def log_bytes(self) -> int:
         """Bytes of the segments in use; the prepared ones are not counted."""
-        with self._lock:
-            return sum(segment.capacity for segment in self._index.segments)
+        return sum(segment.capacity for segment in list(self._index.segments))
 
     @property
     def needs_prepare(self) -> bool:
-        with self._lock:
-            ready = len(self._prepared)
-            current = self._index.current
-            return ready == 0 or (ready < PREPARED and 2 * current.end > current.capacity)
+        # Without the lock: an event loop asks this, and a read may hold the lock while the disk is slow.
+        ready, current = len(self._prepared), self._index.current
+        return ready == 0 or (ready < PREPARED and 2 * current.end > current.capacity)
 
     @property
     def room_bytes(self) -> int:
         """How many bytes of records fit before the reserve must be used."""
-        with self._lock:
-            current = self._index.current
-            rest = [segment.capacity - records.SEGMENT_RECORD_BYTES for segment in self._prepared]
-            return current.capacity - current.end + sum(rest[:-1])
+        current = self._index.current
+        rest = [segment.capacity - records.SEGMENT_RECORD_BYTES for segment in list(self._prepared)]
+        return current.capacity - current.end + sum(rest[:-1])
 
     # Writing.
 

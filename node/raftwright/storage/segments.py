@@ -16,6 +16,8 @@ DIRECTORY = "log"
 SUFFIX = ".segment"
 TEMPORARY = ".tmp"
 _ZEROS = bytes(1 << 20)
+_SYNC_BYTES = 2 << 20
+"""Synced in pieces: one sync of a whole segment would hold up those of the log."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,8 +92,9 @@ class SegmentFiles:
         file: File | None = None
         try:
             file = self._files.open(temporary, create=True)
-            write_zeros(file, 0, capacity)
-            file.sync()
+            for start in range(0, capacity, _SYNC_BYTES):
+                write_zeros(file, start, min(capacity, start + _SYNC_BYTES))
+                file.sync()
             self._files.rename(temporary, path)
             self._files.sync_directory(DIRECTORY)
         except OSError as error:

@@ -14,7 +14,7 @@ from raftwright.storage.errors import CorruptSnapshot, ReadFailed, preparing
 from raftwright.storage.files import File
 
 _BUFFER_BYTES = 256 << 10
-_SYNC_BYTES = 8 << 20
+_SYNC_BYTES = 4 << 20
 """Synced as it grows: one sync of hundreds of MiB would hold up those of the log."""
 
 

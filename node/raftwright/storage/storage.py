@@ -69,7 +69,7 @@ class Storage:
         except BlockingIOError as error:
             raise LockedStore("another process uses this data directory; stop it first") from error
         except OSError as error:
-            raise SyncFailed(f"{LOCK}: {error}") from error
+            raise ReadFailed(f"the data directory cannot be used: {error}") from error
         try:
             return cls._open_locked(files, lock, settings, identities.check_store_id(new_store_id))
         except OSError as error:
