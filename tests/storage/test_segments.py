@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from raftwright.raft.entries import EntryId, HardState
+from raftwright.sim.disk import SimFiles
 from raftwright.storage import records
 from raftwright.storage.errors import CorruptLog
 from raftwright.storage.segments import generation_of, segment_path
@@ -117,6 +118,38 @@ def test_records_behind_a_cut_never_come_back_to_life(caplog: pytest.LogCaptureF
     files.kill()
     files.damage(segment.path, files.content(segment.path)[:third] + cut[third:])
     assert whole_log(opened(files)) == [new]
+
+
+def rolled(more_rounds: int) -> tuple[SimFiles, str, int]:
+    """A log that went on into a second segment, whose first record is then lost."""
+    files = disk()
+    store = founded(files)
+    store.write(entries=entries(2, 36, size=100))
+    for index in range(37, 37 + more_rounds):
+        store.write(entries=[entry(index)])
+    current = store._log._index.current
+    last_before = store._log._index.segments[0].last_index
+    files.kill()
+    files.damage(current.path, bytes(64) + files.content(current.path)[64:])
+    return files, current.path, last_before
+
+
+def test_a_segment_that_was_being_begun_is_wiped_before_it_is_begun_again(caplog: pytest.LogCaptureFixture) -> None:
+    files, path, last_before = rolled(0)
+    assert files.content(path).strip(b"\0")
+    with caplog.at_level(logging.WARNING):
+        store = opened(files)
+    assert f"{path}: was being begun" in caplog.text
+    assert store.last_id.index == last_before
+    files.power_loss("drop")
+    assert not files.content(path).strip(b"\0")
+
+
+def test_a_segment_that_lost_its_first_record_later_is_refused() -> None:
+    files, path, _ = rolled(1)
+    with pytest.raises(CorruptLog) as caught:
+        opened(files)
+    assert (caught.value.file, caught.value.offset) == (path, 0)
 
 
 def test_a_clean_log_is_opened_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
