@@ -103,12 +103,15 @@ class Faults:
         return self._random.choice(writing or up) if up else None
 
     def _soon(self, action: Callable[[], None], *, longest: float = 1.0) -> None:
-        self.world.after(self._random.choice((0.05, 0.3, longest)) * self._random.random(), action)
+        self.world.after(self._random.choice((0.02, 0.3, longest)) * self._random.random(), action)
 
     # Crashes
 
     def _crash(self, node: SimNode) -> None:
         if node.is_up:
+            if not node.has_unwritten and self.world.chance(0.7):
+                node.crash_at_write = True  # a moment later, when there is something to lose
+                return
             if node is self.leader():
                 self.world.counts["leaders crashed"] += 1
             node.crash()

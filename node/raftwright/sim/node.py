@@ -33,7 +33,7 @@ from raftwright.storage.storage import Storage, StorageSettings
 FOUNDING_ID = EntryId(1, 1)
 WALL_EPOCH_MS = 1_700_000_000_000
 PREPARE_RETRY_S = 0.1
-CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "mix", "mix", "keep", None)
+CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
 """What becomes of un-synced bytes in a crash. None: only the process ends, and the machine goes on."""
 STEP_S = 1e-6
 """Added to deadlines, so that a rounded one is not met a moment too early for ever."""
@@ -258,8 +258,8 @@ class SimNode:
         """Power goes. A write that is under way has got anywhere between its begin and its end."""
         world = self.world
         for work in [*([self._writing] if self._writing else []), *self._aside.values()]:
-            if world.chance(0.7):
-                self.disk.crash_at = self.disk.effects + world.random.randint(1, 4)
+            if world.chance(0.9):
+                self.disk.crash_at = self.disk.effects + world.random.choice((1, 2, 2, 3))
                 with suppress(SimulatedCrash, StorageError):
                     work()
         before = self._content()
@@ -395,13 +395,6 @@ class SimNode:
 
     def _persist(self, batch: Persist) -> None:
         self._on_disk(partial(self._write, batch), self._persisted)
-        if self.crash_at_write:
-            self.world.after(self._disk_time() * self.world.random.random(), self._crash_at_write, self.incarnation)
-
-    def _crash_at_write(self, incarnation: int) -> None:
-        if incarnation == self.incarnation and self.driver is not None:
-            self.crash()
-            self.world.after(self.world.random.uniform(0.01, 0.5), self.start)
 
     def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
         self.storage.write(
@@ -458,7 +451,15 @@ class SimNode:
     def _next_on_disk(self) -> None:
         work, then = self._queue.popleft()
         self._writing = work
-        self.world.after(self._disk_time(), self._disk_done, self.incarnation, work, then)
+        time = self._disk_time()
+        if self.crash_at_write:
+            self.world.after(time * self.world.random.random(), self._crash_at_write, self.incarnation)
+        self.world.after(time, self._disk_done, self.incarnation, work, then)
+
+    def _crash_at_write(self, incarnation: int) -> None:
+        if incarnation == self.incarnation and self.driver is not None:
+            self.crash()
+            self.world.after(self.world.random.choice((0.02, 0.3, 1.0)) * self.world.random.random(), self.start)
 
     def _disk_time(self) -> float:
         return self.world.random.expovariate(1 / (self.disk_delay_s * self.disk_slowness))

@@ -73,7 +73,7 @@ def draw_profile(random: Random) -> Profile:
         tail_bytes_max=random.choice((1, 2, 8)) << 10,
         inflight_appends_max=random.choice((1, 4, 32)),
         chunk_bytes=random.choice((200, 1000, 4000)),
-        snapshot_commands=random.choice((15, 40, 120)),
+        snapshot_commands=random.choice((8, 20, 60)),
         network=NetworkSettings(
             delay_s=random.choice((0.0005, 0.002)),
             jitter_s=random.choice((0.0002, 0.001, 0.005)),
