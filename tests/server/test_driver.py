@@ -292,7 +292,7 @@ def test_a_full_queue_refuses_at_once() -> None:
 def test_a_full_disk_refuses_client_writes_and_hands_leadership_over() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()
-    cluster[leader].room_bytes = 0
+    cluster[leader].set_room_bytes(0)
     cluster.write(leader, "k", "write")
     cluster.settle()
     answer = cluster.answer_of("write")
@@ -308,14 +308,14 @@ def test_a_follower_with_a_full_disk_takes_no_commands_but_follows() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()
     full = next(number for number in cluster.drivers if number != leader)
-    cluster[full].room_bytes = 0
+    cluster[full].set_room_bytes(0)
     before = cluster[full].raft.log.last_id
     cluster.write(leader, "k", "write")
     cluster.wait(1.5)
     assert cluster.answer_of("write") is not None
     assert cluster[full].raft.log.last_id == before
     assert cluster[leader].is_leader
-    cluster[full].room_bytes = 1 << 30
+    cluster[full].set_room_bytes(1 << 30)
     cluster.wait(0.5)
     assert cluster[full].raft.log.last_id == cluster[leader].raft.log.last_id
 
@@ -379,7 +379,7 @@ def test_a_driver_that_closes_takes_nothing_new_and_finishes_what_it_has() -> No
     cluster.elect()
     cluster.write(1, "k", "write")
     cluster.run(1)
-    cluster[1].closing = True
+    cluster[1].close()
     with pytest.raises(ShuttingDown):
         cluster.write(1, "l", "late")
     cluster.settle()

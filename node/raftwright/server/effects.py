@@ -3,7 +3,7 @@
 Rule: the driver does no I/O; what is in here is all that it asks for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,3 +81,7 @@ class Effects:
     leader_changed: bool = False
     again: bool = False
     """There is more to do at once: run again after what else is waiting had its turn."""
+
+    def send(self, messages: Iterable[PeerMessage]) -> None:
+        for message in messages:
+            self.sends.setdefault(message.to_id, []).append(message)

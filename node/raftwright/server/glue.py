@@ -63,7 +63,7 @@ class Glue:
         """Own every task of the glue until cancelled, or until a failure that ends the node."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self.driver.room_bytes = self.storage.room_bytes
+                self.driver.set_room_bytes(self.storage.room_bytes)
                 self._prepare()
                 self.poke()
                 await self.failed
@@ -185,7 +185,7 @@ class Glue:
         return None if finished is None else (finished, self.storage.finish_received(finished))
 
     def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
-        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.set_room_bytes(self.storage.room_bytes)
         self.driver.persisted(received, clock.now())
         self._prepare()
 
@@ -193,7 +193,7 @@ class Glue:
         self.driver.entries_for_apply(entries)
 
     def _compacted(self, _: None) -> None:
-        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.set_room_bytes(self.storage.room_bytes)
 
     def _in_disk_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         if self._closed:
@@ -231,7 +231,7 @@ class Glue:
             self._prepare_at = 0.0
         finally:
             self._preparing = False
-            self.driver.room_bytes = self.storage.room_bytes
+            self.driver.set_room_bytes(self.storage.room_bytes)
 
     def _load(self, load: LoadEntries | LoadChunk) -> None:
         if isinstance(load, LoadEntries):

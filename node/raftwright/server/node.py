@@ -255,7 +255,7 @@ class Node:
             else:
                 await glue.until(lambda: not driver.is_leader and driver.raft.leader_id is not None, deadline)
         self.phase, self.why = "stopping", "this node is shutting down"
-        driver.closing = True
+        driver.close()
         await glue.until(lambda: not driver.writes.commands, deadline)
 
     # Peers
@@ -332,7 +332,7 @@ class Node:
         raft = self.driver.raft
         if raft.leader_id is None:
             return "no leader is known"
-        if self.driver.restoring is not None:
+        if self.driver.is_restoring:
             return "a snapshot is being restored"
         if self.state.applied_index < raft.commit_index - 10_000:
             return f"{raft.commit_index - self.state.applied_index} committed entries are not applied yet"

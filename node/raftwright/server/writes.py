@@ -118,7 +118,7 @@ class Writes:
         self.commands -= write.blob.origin.count
         self.bytes -= write.size
         if isinstance(token, PeerToken):
-            effects.sends.setdefault(token.peer, []).append(self._reply(token, answer))
+            effects.send([self._reply(token, answer)])
         else:
             answer.token = token
             effects.answers.append(answer)
@@ -144,7 +144,7 @@ class Writes:
 
     def refuse(self, token: PeerToken, effects: Effects, error: ServiceError) -> None:
         """Answer another node's write that was never admitted."""
-        effects.sends.setdefault(token.peer, []).append(self._reply(token, Answer(token=None, error=error)))
+        effects.send([self._reply(token, Answer(token=None, error=error))])
 
     def fail_queued(self, effects: Effects, error: ServiceError) -> None:
         """Refuse everything that was not proposed yet; it never happens."""

@@ -1,0 +1,126 @@
+"""Applying what is committed, in order, and answering the writes that this node proposed.
+
+The driver calls it. Rules: a bounded amount a run, so that heartbeats have their turn; nothing is applied while a
+snapshot takes the place of the state.
+"""
+
+from collections.abc import Sequence
+
+from raftwright.raft.entries import Entry, EntryId, EntryKind, SnapshotMeta
+from raftwright.raft.membership import Membership
+from raftwright.raft.raft import Raft
+from raftwright.server.effects import Answer, Effects
+from raftwright.server.errors import IdempotencyConflict, SessionExpired
+from raftwright.server.snapshotting import Snapshotting
+from raftwright.server.state import BlobOutcome, ReplicatedState, Status
+from raftwright.server.writes import Write, Writes
+
+COMMANDS_A_RUN = 8192
+"""So many commands are applied before other work has its turn; about ten milliseconds."""
+ENTRIES_A_RUN = 2048
+BYTES_A_RUN = 4 << 20
+
+
+class Applier:
+    def __init__(
+        self, *, raft: Raft, state: ReplicatedState, membership: Membership, writes: Writes, snapshotting: Snapshotting
+    ) -> None:
+        self._raft = raft
+        self._state = state
+        self._writes = writes
+        self._snapshotting = snapshotting
+        self.membership = membership
+        """As of the applied index: what a snapshot carries."""
+        self.restoring: SnapshotMeta | None = None
+        """The leader's snapshot that takes the place of the state machine; nothing is applied until it did."""
+        self.commands = 0
+        self.entries = 0
+        self._durable: SnapshotMeta | None = None
+        """A received snapshot that is durable and not loaded yet."""
+        self._restore_running = False
+        self._is_loading = False
+        self._loaded: Sequence[Entry] = ()
+
+    def run(self, effects: Effects) -> None:
+        if self.restoring is not None:
+            if self._durable is not None and not self._restore_running:
+                effects.restore, self._durable = self._durable, None
+                self._restore_running = True
+            return
+        commands, entries, size = self.commands + COMMANDS_A_RUN, self.entries + ENTRIES_A_RUN, 0
+        while self._state.applied_index < self._raft.commit_index:
+            waiting = self._next(effects)
+            if not waiting:
+                return
+            for entry in waiting:
+                self._apply(entry, effects)
+                size += len(entry.payload)
+                if self.commands >= commands or self.entries >= entries or size >= BYTES_A_RUN:
+                    effects.again = self._state.applied_index < self._raft.commit_index
+                    return
+
+    def _next(self, effects: Effects) -> Sequence[Entry]:
+        """The next committed entries: from the cache, from what was loaded, or none yet and a load is asked for."""
+        first, last = self._state.applied_index + 1, self._raft.commit_index
+        entries = self._raft.log.entries(first, last, 1 << 20)
+        if entries:
+            return entries
+        if self._loaded and self._loaded[0].index <= first <= self._loaded[-1].index:
+            start = first - self._loaded[0].index
+            return self._loaded[start : start + last - first + 1]
+        self._loaded = ()
+        if not self._is_loading:
+            self._is_loading = True
+            effects.apply_load = (first, last)
+        return ()
+
+    def loaded(self, entries: Sequence[Entry]) -> None:
+        """What `apply_load` asked for has come."""
+        self._is_loading = False
+        self._loaded = entries
+
+    def _apply(self, entry: Entry, effects: Effects) -> None:
+        writes = self._writes.match(EntryId(entry.term, entry.index), effects) if self._writes.proposed else None
+        outcomes = self._state.apply(entry, [write.commands for write in writes] if writes else None)
+        if entry.kind == EntryKind.MEMBERSHIP:
+            self.membership = Membership.decode(entry.payload)
+        count = 0
+        for outcome in outcomes:
+            count += outcome.origin.count
+        self.entries += 1
+        self.commands += count
+        self._snapshotting.commands += count
+        self._snapshotting.bytes += len(entry.payload)
+        if writes:
+            for write, outcome in zip(writes, outcomes, strict=True):
+                if write.token is not None:
+                    self._writes.answer(write, effects, self._answer(write, outcome, entry.index))
+
+    def _answer(self, write: Write, outcome: BlobOutcome, index: int) -> Answer:
+        if outcome.status is Status.CONFLICT:
+            return Answer(token=None, error=IdempotencyConflict())
+        if outcome.status is Status.EXPIRED:
+            return Answer(token=None, error=SessionExpired())
+        if type(write.token) is list:
+            return Answer(token=None, index=index, results=outcome.results)
+        return Answer(token=None, index=index, encoded=outcome.encoded(self._state.machine))
+
+    # A snapshot of the leader's
+
+    def replaced(self, meta: SnapshotMeta, effects: Effects) -> None:
+        """The log is that of a received snapshot now, in memory; the state follows once it is durable."""
+        self.restoring = meta
+        self._loaded = ()
+        self._writes.jumped(meta.id.index, effects)
+
+    def durable(self, meta: SnapshotMeta) -> None:
+        self._durable = meta
+
+    def restored(self, meta: SnapshotMeta) -> None:
+        """The state machine is that of the snapshot now."""
+        self._restore_running = False
+        if meta != self.restoring:
+            return  # a newer one has come meanwhile, and is restored next
+        self.restoring = None
+        self.membership = meta.membership
+        self._snapshotting.restored(meta)

@@ -1,0 +1,63 @@
+"""When this node takes a snapshot of its own, and what of the log stays behind it (§5).
+
+The driver calls it. Rule: one snapshot is under way at a time; one that failed is tried again, since on a full disk
+nothing else would bring it about.
+"""
+
+from raftwright.raft.entries import SnapshotMeta
+from raftwright.raft.membership import Membership
+from raftwright.server.effects import SnapshotJob
+from raftwright.server.state import ReplicatedState
+
+RETRY_S = 5.0
+
+
+class Snapshotting:
+    """Counts what was applied since the last snapshot."""
+
+    def __init__(self, state: ReplicatedState, *, commands_max: int, bytes_max: int) -> None:
+        self._state = state
+        self.commands_max = commands_max
+        self.bytes_max = bytes_max
+        self.commands = 0
+        self.bytes = 0
+        self.is_wanted = False
+        """Asked for, whatever was counted."""
+        self._running = False
+        self._retry_at = float("-inf")
+        self._last_index = state.applied_index
+
+    def job(self, now: float, membership: Membership) -> SnapshotJob | None:
+        """Begin one of what is applied now, if it is time. `membership` is as of the applied index."""
+        is_due = self.commands >= self.commands_max or self.bytes >= self.bytes_max or self.is_wanted
+        applied = self._state.applied_id
+        if not is_due or self._running or now < self._retry_at or applied.index <= self._last_index:
+            return None
+        self._running = True
+        self.is_wanted = False
+        self.commands = self.bytes = 0
+        return SnapshotJob(
+            id=applied,
+            time_ms=self._state.time_ms,
+            membership=membership,
+            sections=self._state.sections(),
+            # One snapshot's worth of entries stays for followers that are a little behind.
+            keep_from=self._last_index + 1,
+        )
+
+    def taken(self, meta: SnapshotMeta | None, now: float) -> bool:
+        """The job ended. True if its snapshot is news: not if it failed, or the leader sent a newer one meanwhile."""
+        self._running = False
+        if meta is None:
+            self._retry_at = now + RETRY_S
+            self.is_wanted = True
+            return False
+        if meta.id.index <= self._last_index:
+            return False
+        self._last_index = meta.id.index
+        return True
+
+    def restored(self, meta: SnapshotMeta) -> None:
+        """The leader's snapshot took the place of everything."""
+        self._last_index = max(self._last_index, meta.id.index)
+        self.commands = self.bytes = 0
