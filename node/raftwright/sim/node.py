@@ -248,7 +248,7 @@ class SimNode:
                 snapshot_log_bytes=profile.snapshot_log_bytes,
             ),
         )
-        self.driver.room_bytes = storage.room_bytes
+        self.driver.set_room_bytes(storage.room_bytes)
         self.world.trace(f"{self} starts: {raft.hard_state}, log to {raft.log.last_id}, snapshot {raft.commit_index}")
         self.watcher.started(self)
         self._prepare()
@@ -406,7 +406,7 @@ class SimNode:
 
     def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
         assert self.driver is not None
-        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.set_room_bytes(self.storage.room_bytes)
         self.driver.persisted(received, self.clock)
         self._prepare()
 
@@ -416,7 +416,7 @@ class SimNode:
 
     def _compacted(self, _: None) -> None:
         assert self.driver is not None
-        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.set_room_bytes(self.storage.room_bytes)
 
     def _load(self, load: LoadEntries | LoadChunk) -> None:
         assert self.driver is not None
@@ -535,7 +535,7 @@ class SimNode:
         yield partial(_unless_full, self.storage.prepare, full)
         assert self.driver is not None
         self._preparing = False
-        self.driver.room_bytes = self.storage.room_bytes
+        self.driver.set_room_bytes(self.storage.room_bytes)
         if full:
             self.world.counts["segments not prepared: disk full"] += 1
             incarnation = self.incarnation
