@@ -14,7 +14,7 @@ import orjson
 from raftwright.client.models import NodeStatus
 from raftwright.kv.commands import encode_blob
 from raftwright.kv.store import KvMachine
-from raftwright.raft.entries import Entry, EntryKind
+from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
 from raftwright.server.errors import IdempotencyConflict, ServiceError, SessionExpired
 from raftwright.server.http import ClientServer
@@ -23,6 +23,8 @@ from raftwright.server.settings import NodeSettings
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
 
 TERM = 7
+FOUNDED = EntryId(1, 1)
+"""Where the log of a new cluster begins: nothing has been written."""
 
 
 class LocalService:
@@ -34,7 +36,7 @@ class LocalService:
 
     def __init__(self, settings: NodeSettings) -> None:
         self.machine = KvMachine(settings.command_limits)
-        self.state = ReplicatedState(self.machine)
+        self.state = ReplicatedState(self.machine, applied=FOUNDED)
         self.refusing: ServiceError | None = None
         self.unready: str | None = None
         self.holding = False

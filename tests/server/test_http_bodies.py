@@ -98,7 +98,7 @@ async def test_a_bad_batch_names_what_is_wrong(server: Running, body: Any, field
     assert (heard.status, heard.kind, heard.json["outcome"]) == (400, "invalid-request", "none"), heard
     assert heard.json.get("field") == field
     assert heard.json["detail"]
-    assert server.service.applied_index == 0
+    assert server.service.applied_index == 1
 
 
 async def test_a_batch_over_its_limits(server: Running) -> None:
@@ -112,7 +112,7 @@ async def test_a_batch_over_its_limits(server: Running) -> None:
     assert (heavy.status, heavy.json["field"]) == (413, "ops")
     body = await server.ask("POST", "/v1/kv:batch", b" " * 10_001)
     assert (body.status, body.kind) == (413, "too-large")
-    assert server.service.applied_index == 0
+    assert server.service.applied_index == 1
 
 
 async def test_a_value_over_its_limit_is_refused_before_it_is_read(server: Running) -> None:
@@ -153,7 +153,7 @@ async def test_a_body_that_breaks_its_own_framing(server: Running) -> None:
         assert (heard.status, heard.kind, heard.json["outcome"]) == (400, "malformed-request", "none")
         assert await reader.read() == b""
         writer.close()
-    assert server.service.applied_index == 0
+    assert server.service.applied_index == 1
 
 
 async def test_a_client_that_leaves_within_its_body_writes_nothing(server: Running) -> None:
@@ -162,7 +162,7 @@ async def test_a_client_that_leaves_within_its_body_writes_nothing(server: Runni
     await server.until(lambda: server.metrics.bodies_pending_bytes)
     writer.close()
     await server.until(lambda: not server.metrics.connections)
-    assert server.service.applied_index == 0
+    assert server.service.applied_index == 1
     assert server.metrics.bodies_pending_bytes == 0
     del reader
 
@@ -179,7 +179,7 @@ async def test_a_client_that_asks_before_it_sends_is_answered(server: Running) -
 async def test_an_encoded_body_is_refused_not_stored(server: Running) -> None:
     heard = await server.ask("PUT", "/v1/kv/a", b"\x1f\x8b", {"Content-Encoding": "gzip"})
     assert (heard.status, heard.kind, heard.json["outcome"]) == (415, "unsupported-encoding", "none")
-    assert server.service.applied_index == 0
+    assert server.service.applied_index == 1
 
 
 async def test_pages(server: Running) -> None:

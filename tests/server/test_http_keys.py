@@ -1,6 +1,7 @@
 """One key over HTTP: every key string, conditions, results, problems. Real sockets, and bytes as they are."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import pytest
@@ -16,8 +17,16 @@ from raftwright.server.errors import (
     ServiceError,
     TooManyRequests,
 )
+from raftwright.server.state import ReplicatedState
 from raftwright.server.targets import decode_path
 from tests.server.local_service import Running, hear, request_bytes, running
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Running]:
+    async with running() as started:
+        yield started
+
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
@@ -81,7 +90,7 @@ async def test_bytes_that_a_url_cannot_hold_are_refused() -> None:
         for target in ("/v1/kv/é", "/v1/kv/\udcff", "/v1/kv/a b"):
             heard = await server.ask("PUT", target, b"v")
             assert (heard.status, heard.kind, heard.json["outcome"]) == (400, "malformed-request", "none")
-        assert server.service.applied_index == 0
+        assert server.service.applied_index == 1
 
 
 async def test_a_value_is_any_bytes_and_its_revision_is_the_etag() -> None:
@@ -92,7 +101,7 @@ async def test_a_value_is_any_bytes_and_its_revision_is_the_etag() -> None:
         got = await server.ask("GET", "/v1/kv/a")
         assert (got.body, got.headers["etag"]) == (value, '"1"')
         assert got.headers["x-raft-term"] == "7"
-        assert got.headers["x-raft-index"] == "2"
+        assert got.headers["x-raft-index"] == "3"
         empty = await server.ask("GET", "/v1/kv/b")
         assert (empty.status, empty.body) == (200, b"")
 
@@ -156,7 +165,7 @@ async def test_a_header_that_is_not_understood_is_refused(method: str, headers: 
     async with running() as server:
         heard = await server.ask(method, "/v1/kv/a", b"" if method == "PUT" else None, headers)
         assert (heard.status, heard.kind, heard.json["field"]) == (400, "invalid-request", field)
-        assert server.service.applied_index == 0
+        assert server.service.applied_index == 1
 
 
 async def test_a_retry_with_the_same_key_changes_nothing() -> None:
@@ -269,7 +278,8 @@ async def test_keys_out_of_bounds(server: Running) -> None:
     assert (await server.ask("PUT", "/v1/kv/" + quote("é" * 512), b"v")).status == 200
 
 
-@pytest.fixture
-async def server():  # type: ignore[no-untyped-def]
-    async with running() as started:
-        yield started
+async def test_a_node_without_any_state_says_so_rather_than_that_keys_are_absent(server: Running) -> None:
+    server.service.state = ReplicatedState(server.service.machine)
+    for target in ("/v1/kv/a?consistency=stale", "/v1/kv?consistency=stale"):
+        heard = await server.ask("GET", target)
+        assert (heard.status, heard.kind) == (503, "not-serving")

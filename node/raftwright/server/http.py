@@ -94,10 +94,9 @@ class ClientServer:
         if self._listener is None or self._server is None:
             return
         self._listener.close()
-        self._server.pre_shutdown()
-        for stream in list(self._api.streams):
-            with suppress(ConnectionError):
-                await stream.close(WSCloseCode.GOING_AWAY, "this node is shutting down")
+        goodbyes = (stream.close(WSCloseCode.GOING_AWAY, "this node is shutting down") for stream in self._api.streams)
+        await asyncio.gather(*goodbyes, return_exceptions=True)
+        self._server.pre_shutdown()  # after that a stream could not hear its client say goodbye
         await self._server.shutdown(self._api.settings.shutdown_timeout_s)
         self._server.stop_sweeps()
         await self._listener.wait_closed()

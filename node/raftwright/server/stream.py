@@ -33,6 +33,7 @@ from raftwright.server.authorize import Permission, Principal, authorize
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.errors import OutcomeUnknown, ServiceError
 from raftwright.server.problems import FieldInvalid, FieldTooLarge, error_of_bug, error_of_command, problem_of
+from raftwright.server.routes.parameters import must_have_state
 from raftwright.server.sessions import RETENTION_MS
 
 _SEQUENCE_MAX = 2**63 - 1
@@ -224,11 +225,12 @@ class ClientStream(Closable):
         cost = self._take(sum(len(read.key) for read in reads))
         try:
             authorize(self._principal, Permission.READ)
+            if all(read.consistency is Consistency.STALE for read in reads):
+                must_have_state(self._api)
+                self._answer_reads(number, reads, cost)
+                return
         except ServiceError as error:
             self._refuse(number, "reads", error, cost)
-            return
-        if all(read.consistency is Consistency.STALE for read in reads):
-            self._answer_reads(number, reads, cost)
             return
         if not self._reads:
             asyncio.get_running_loop().call_soon(self._start_round)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from raftwright.server.api import Api, Call, Parameter
+from raftwright.server.errors import NotServing
 from raftwright.server.problems import FieldInvalid
 
 CONSISTENCY = Parameter(
@@ -85,3 +86,11 @@ async def wait_until_readable(api: Api, call: Call) -> None:
     if not call.query or call.chosen("consistency", ("linearizable", "stale")) == "linearizable":
         await api.service.read_barrier()
         api.metrics.reads_linearizable += 1
+    else:
+        must_have_state(api)
+
+
+def must_have_state(api: Api) -> None:
+    """NotServing where nothing is applied yet, not even a first membership: there every key would seem absent."""
+    if api.service.applied_index == 0:
+        raise NotServing("this node has no state yet")

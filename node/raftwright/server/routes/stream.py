@@ -20,6 +20,8 @@ async def stream(api: Api, call: Call) -> web.StreamResponse:
     )
     if call.request.method != "GET" or not socket.can_prepare(call.request).ok:
         raise UpgradeRequired("ask for it with the headers of a WebSocket of version 13")
+    socket.headers["X-Raft-Term"] = str(api.service.term)
+    socket.headers["X-Raft-Index"] = str(api.service.applied_index)
     await socket.prepare(call.request)
     client = ClientStream(api, socket, call.principal)
     api.streams.add(client)
