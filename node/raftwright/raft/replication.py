@@ -69,14 +69,15 @@ def _probe(raft: "Raft", leader: "Leader", peer: int, progress: Progress) -> Non
 
 def _pipeline(raft: "Raft", leader: "Leader", peer: int, progress: Progress) -> None:
     settings, log = raft.settings, raft.log
+    if progress.next_index <= log.base.index:
+        # Looked at before the window: what fills it may be lost for ever, and no heartbeat can ask about it any more.
+        snapshots.begin_transfer(raft, peer, progress)
+        return
     while (
         progress.next_index <= log.last_index
         and progress.loading_first is None
         and progress.window_is_open(settings.inflight_appends_max, settings.inflight_bytes_max)
     ):
-        if progress.next_index <= log.base.index:
-            snapshots.begin_transfer(raft, peer, progress)
-            return
         entries = log.entries(progress.next_index, log.last_index, settings.append_bytes_max)
         if entries is None:
             progress.loading_first = progress.next_index
