@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import orjson
 
-from raftwright import __version__
 from raftwright.client.models import Problem
 from raftwright.server.api import Answer, Parameter, Route
 from raftwright.server.problems import KINDS, PROBLEM_JSON, PROBLEM_TYPE
+from raftwright.version import __version__
 
 _REFERENCE = "#/components/schemas/{name}"
 _ALWAYS = (400, 500)
