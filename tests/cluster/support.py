@@ -32,7 +32,7 @@ def _is_free(port: int) -> bool:
 async def running_cluster(directory: Path, count: int = 3, flags: Sequence[str] = ()) -> AsyncIterator[LocalCluster]:
     """A cluster that is ready, and stopped at the end."""
     cluster = LocalCluster.at(directory, count=count, port=free_port(count))
-    cluster.flags = flags
+    cluster.flags = [*("--shutdown-timeout-s", "0.5"), *flags]
     async with stopping(cluster):
         cluster.start()
         await wait_until_ready(cluster)

@@ -76,7 +76,7 @@ def flags_of(settings: list[str]) -> list[str]:
 async def stop_cluster(cluster: LocalCluster) -> None:
     """Stop a cluster that another process started, and say so."""
     running = cluster.running()
-    killed = await cluster.stop()
+    killed = await cluster.stop(of_others=True)
     if not running:
         say(f"Nothing runs in {cluster.directory}.")
     else:

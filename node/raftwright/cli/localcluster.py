@@ -140,14 +140,16 @@ class LocalCluster:
         if name in self._processes:
             await self.watch(name)
 
-    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> list[str]:
-        """Stop every node cleanly, together. Returns the names of those that had to be killed."""
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S, *, of_others: bool = False) -> list[str]:
+        """Stop the nodes that this object started, or also those that others did, cleanly and together. Returns the
+        names of those that had to be killed."""
+        names = {node.name for node in self.running() if of_others or node.name in self._processes}
         deadline = time.monotonic() + timeout_s
-        for node in self.running():
+        for node in self._running_of(names):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node.pid or 0, signal.SIGTERM)
         # They may be children of another process, so there is nothing to wait on but the list of processes.
-        while (stubborn := self.running()) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while (stubborn := self._running_of(names)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
         for node in stubborn:
             with contextlib.suppress(ProcessLookupError):
@@ -155,7 +157,7 @@ class LocalCluster:
         for name in self._processes:
             await self.watch(name)
         for node in list(self.nodes.values()):
-            if node.pid is not None:
+            if node.pid is not None and not self._is_ours(node):
                 self._set_pid(node.name, None)
         return [node.name for node in stubborn]
 
@@ -164,6 +166,9 @@ class LocalCluster:
         with contextlib.suppress(OSError):
             return "\n".join(self.log_file(name).read_text(errors="replace").splitlines()[-lines:])
         return ""
+
+    def _running_of(self, names: set[str]) -> list[LocalNode]:
+        return [node for node in self.running() if node.name in names]
 
     def _is_ours(self, node: LocalNode) -> bool:
         if process := self._processes.get(node.name):
@@ -234,7 +239,7 @@ def _command_line(pid: int) -> str:
 
 @contextlib.asynccontextmanager
 async def stopping(cluster: LocalCluster) -> AsyncIterator[LocalCluster]:
-    """Stop the cluster when the block ends, however it ends."""
+    """Stop what the block started when it ends, however it ends."""
     try:
         yield cluster
     finally:
