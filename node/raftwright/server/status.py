@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from raftwright import __version__
 from raftwright.client.models import MemberStatus, NodeStatus
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft
 from raftwright.raft.roles import Candidate, Leader, PreCandidate
 from raftwright.server.driver import Driver
 from raftwright.server.peers import LocalIdentity
+from raftwright.version import __version__
 
 
 def node_status(
