@@ -29,6 +29,7 @@ from raftwright.server.founding import Founding, Stranger, found
 from raftwright.server.glue import Glue
 from raftwright.server.http import ClientServer
 from raftwright.server.metrics import Metrics
+from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
 from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
@@ -53,7 +54,7 @@ class Node:
 
     def __init__(self, settings: NodeSettings) -> None:
         self.settings = settings
-        self.machine = KvMachine()
+        self.machine = KvMachine(settings.command_limits)
         self.state = ReplicatedState(self.machine)
         self.metrics = Metrics()
         self.phase = "starting"
@@ -116,7 +117,9 @@ class Node:
         application = web.Application()
         application.add_routes(self.transport.routes())
         application.on_shutdown.append(lambda _: self.transport.hang_up())
-        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        # Counters of its own: those of the node are about clients.
+        limits = peer_limits_of(self.settings)
+        runner = GuardedRunner(application, limits=limits, metrics=Metrics(), shutdown_timeout=1.0)
         await runner.setup()
         host, port = parse_address(self.settings.peer_listen, port_min=0)
         await web.TCPSite(runner, host, port).start()
