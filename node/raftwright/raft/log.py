@@ -55,6 +55,11 @@ class Log:
         """The term and first index of each run, ascending."""
         return tuple(map(EntryId, self._run_terms, self._run_firsts))
 
+    @property
+    def tail_bytes(self) -> int:
+        """What the entries in memory take."""
+        return self._tail_bytes
+
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`, or of the base; None before the base and after the last entry."""
         if self._run_firsts and self._run_firsts[-1] <= index <= self.last_id.index:

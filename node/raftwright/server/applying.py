@@ -41,7 +41,7 @@ class Applier:
         self._is_loading = False
         self._loaded: Sequence[Entry] = ()
 
-    def run(self, effects: Effects) -> None:
+    def run(self, now: float, effects: Effects) -> None:
         if self.restoring is not None:
             if self._durable is not None and not self._restore_running:
                 effects.restore, self._durable = self._durable, None
@@ -53,7 +53,7 @@ class Applier:
             if not waiting:
                 return
             for entry in waiting:
-                self._apply(entry, effects)
+                self._apply(entry, now, effects)
                 size += len(entry.payload)
                 if self.commands >= commands or self.entries >= entries or size >= BYTES_A_RUN:
                     effects.again = self._state.applied_index < self._raft.commit_index
@@ -79,9 +79,9 @@ class Applier:
         self._is_loading = False
         self._loaded = entries
 
-    def _apply(self, entry: Entry, effects: Effects) -> None:
-        writes = self._writes.match(EntryId(entry.term, entry.index), effects) if self._writes.proposed else None
-        outcomes = self._state.apply(entry, [write.commands for write in writes] if writes else None)
+    def _apply(self, entry: Entry, now: float, effects: Effects) -> None:
+        own = self._writes.match(EntryId(entry.term, entry.index), effects) if self._writes.proposed else None
+        outcomes = self._state.apply(entry, [write.commands for write in own.writes] if own else None)
         if entry.kind == EntryKind.MEMBERSHIP:
             self.membership = Membership.decode(entry.payload)
         count = 0
@@ -91,8 +91,9 @@ class Applier:
         self.commands += count
         self._snapshotting.commands += count
         self._snapshotting.bytes += len(entry.payload)
-        if writes:
-            for write, outcome in zip(writes, outcomes, strict=True):
+        if own:
+            effects.committed.append((now - own.at, count))
+            for write, outcome in zip(own.writes, outcomes, strict=True):
                 if write.token is not None:
                     self._writes.answer(write, effects, self._answer(write, outcome, entry.index))
 

@@ -26,6 +26,7 @@ from raftwright.raft.events import (
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import AppendEntries
 from raftwright.raft.raft import Raft
+from raftwright.raft.roles import Candidate
 from raftwright.server.applying import Applier
 from raftwright.server.effects import Effects, SnapshotJob
 from raftwright.server.proposing import Proposer
@@ -86,6 +87,8 @@ class Driver:
             raft=raft, state=state, membership=membership, writes=self.writes, snapshotting=self.snapshotting
         )
         self.read_rounds = 0
+        self.elections = 0
+        """That this node began."""
         self._inbox: list[AnyEvent] = []
         self._forwarded: list[Forward | ForwardReply] = []
         self._lost_peers: list[int] = []
@@ -238,7 +241,7 @@ class Driver:
             self.rounds.add(ready, effects)
 
     def _apply(self, now: float, effects: Effects) -> None:
-        self.applier.run(effects)
+        self.applier.run(now, effects)
         if self.is_restoring:
             return
         if self.raft.applied_index < self.state.applied_index:
@@ -257,6 +260,7 @@ class Driver:
             return
         before, self._seen_leader = self._seen_leader, seen
         effects.leader_changed = True
+        self.elections += isinstance(self.raft.role, Candidate) and seen[0] != before[0]
         if before[2] and not seen[2]:
             self.writes.leadership_lost(now + 2 * self.settings.election_timeout_s)
         if seen[1] is not None:

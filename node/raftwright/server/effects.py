@@ -79,6 +79,8 @@ class Effects:
     membership: Membership | None = None
     """The newest membership, where it changed: whom to connect to."""
     leader_changed: bool = False
+    committed: list[tuple[float, int]] = field(default_factory=list)
+    """Of each entry of this leader's that was applied: seconds since it was proposed, and its commands."""
     again: bool = False
     """There is more to do at once: run again after what else is waiting had its turn."""
 

@@ -117,6 +117,10 @@ class Glue:
     def _carry_out(self, effects: Effects) -> None:
         if effects.sends:
             self.transport.send(effects.sends)
+            self.metrics.peer_messages_sent += sum(map(len, effects.sends.values()))
+        for seconds, commands in effects.committed:
+            self.metrics.commit_seconds.observe(seconds)
+            self.metrics.commands_per_round.observe(commands)
         if effects.persist is not None:
             self._persist(effects.persist)
         for answer in effects.answers:

@@ -180,7 +180,7 @@ class Node:
         self.driver = self._make_driver(recovered)
         self.transport.update(self.driver.raft.membership)
         self.glue = Glue(driver=self.driver, storage=self.storage, transport=self.transport, metrics=self.metrics)
-        self.metrics.before_collect.append(partial(refresh, self.metrics, self.driver, self.storage, self.machine))
+        self.metrics.before_collect.append(partial(refresh, self.metrics, self))
         self.phase, self.why = "serving", ""
         _log.info(
             "%s is member %s of cluster %s; clients at %s, peers at %s",
@@ -265,6 +265,7 @@ class Node:
 
     def _on_messages(self, messages: list[Any]) -> None:
         if self.driver is not None and self.glue is not None:
+            self.metrics.peer_messages_received += len(messages)
             self.driver.receive(messages, clock.now())
             self.glue.poke()
 

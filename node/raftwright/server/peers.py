@@ -114,6 +114,7 @@ class _Stream:
                 timeout=timeout,
             )
         self.connected, self._closed, self.refusal = True, False, ""
+        self.transport.connects += 1
         _log.debug("stream to member %d is up (%s)", self.peer, self.channel)
         try:
             async with asyncio.TaskGroup() as group:
@@ -161,6 +162,8 @@ class PeerTransport:
         self.session: aiohttp.ClientSession | None = None
         self._streams: dict[tuple[int, str], tuple[_Stream, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self.connects = 0
+        """Streams that were set up, again or for the first time."""
         self._incoming: set[web.WebSocketResponse] = set()
 
     async def run(self) -> None:

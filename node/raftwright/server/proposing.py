@@ -145,7 +145,7 @@ class Proposer:
             self.room_bytes -= len(payload)
             self.is_full = False
             self.commands_proposed += sum(write.blob.origin.count for write in writes)
-            self._writes.propose(self._raft.log.last_id, writes)
+            self._writes.propose(self._raft.log.last_id, writes, now)
 
     def _refuse_full(self, now: float, effects: Effects) -> None:
         self.is_full = True

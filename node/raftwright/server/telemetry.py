@@ -1,17 +1,39 @@
 """Looks up what is only needed when somebody scrapes: gauges and counters that other parts keep anyway."""
 
+from typing import Protocol
+
 from raftwright.kv.store import KvMachine
 from raftwright.raft.roles import Leader
 from raftwright.server.driver import Driver
 from raftwright.server.metrics import Metrics
+from raftwright.server.peers import PeerTransport
 from raftwright.storage.storage import Storage
 
 
-def refresh(metrics: Metrics, driver: Driver, storage: Storage, machine: KvMachine) -> None:
+class Observed(Protocol):
+    """What is looked at: a node that takes part in a cluster."""
+
+    driver: Driver | None
+    storage: Storage
+    machine: KvMachine
+    transport: PeerTransport
+
+    def unready_reason(self) -> str | None: ...
+
+
+def refresh(metrics: Metrics, node: Observed) -> None:
+    driver, storage = node.driver, node.storage
+    if driver is None:
+        return
     raft = driver.raft
-    metrics.revision = machine.revision
-    metrics.keys = len(machine)
+    metrics.revision = node.machine.revision
+    metrics.keys = len(node.machine)
     metrics.sessions = len(driver.state.sessions)
+    metrics.is_ready = int(node.unready_reason() is None)
+    metrics.elections = driver.elections
+    metrics.proposals_dropped = driver.writes.dropped
+    metrics.peer_reconnects = node.transport.connects
+    metrics.log_cache_bytes = raft.log.tail_bytes
     metrics.term = raft.term
     metrics.is_leader = int(isinstance(raft.role, Leader))
     metrics.has_leader = int(raft.leader_id is not None)

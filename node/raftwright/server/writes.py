@@ -47,10 +47,12 @@ class Write:
 class Proposed:
     """The writes of one entry of this leader's."""
 
-    __slots__ = ("id", "writes")
+    __slots__ = ("at", "id", "writes")
 
-    def __init__(self, entry_id: EntryId, writes: list[Write]) -> None:
+    def __init__(self, entry_id: EntryId, writes: list[Write], at: float) -> None:
         self.id = entry_id
+        self.at = at
+        """When it was proposed."""
         self.writes = writes
 
 
@@ -63,6 +65,8 @@ class Writes:
         self.bytes_max = bytes_max
         self.commands = 0
         self.bytes = 0
+        self.dropped = 0
+        """Writes whose place in the log another leader's entry took."""
         self.queue: deque[Write] = deque()
         self.proposed: deque[Proposed] = deque()
         self.forwards: dict[int, list[Write | None]] = {}
@@ -157,17 +161,18 @@ class Writes:
 
     # Proposed entries
 
-    def propose(self, entry_id: EntryId, writes: list[Write]) -> None:
-        self.proposed.append(Proposed(entry_id, writes))
+    def propose(self, entry_id: EntryId, writes: list[Write], now: float) -> None:
+        self.proposed.append(Proposed(entry_id, writes, now))
 
-    def match(self, entry_id: EntryId, effects: Effects) -> list[Write] | None:
-        """An entry is committed at this id: the writes it answers, if it is one of ours; any others that were
+    def match(self, entry_id: EntryId, effects: Effects) -> Proposed | None:
+        """An entry is committed at this id: what it answers, if it is one of ours; any others that were
         proposed at or before its index can never happen (another entry is committed there)."""
         proposed = self.proposed
         while proposed and proposed[0].id.index <= entry_id.index:
             head = proposed.popleft()
             if head.id == entry_id:
-                return head.writes
+                return head
+            self.dropped += len(head.writes)
             for write in head.writes:
                 self.fail(write, effects, ProposalRefused("another leader's entry took its place"))
         return None
