@@ -40,7 +40,7 @@ def test_3_5_entries_are_sent_ahead_of_the_answers() -> None:
 
 
 def test_3_5_a_follower_stores_what_follows_on_an_entry_it_has_and_confirms() -> None:
-    server = Server(terms=(1,))
+    server = Server(terms=(1,), term=2)
     server.receive(append(2, EntryId(1, 2), (entry(2, 3), entry(2, 4))))
     ready = server.take(persist=False)
     assert [item.id for item in ready.entries] == [(2, 3), (2, 4)]

@@ -126,6 +126,18 @@ def test_4_3_the_leader_appends_the_final_membership_once_the_joint_one_is_commi
     assert not server.raft.membership.is_joint
 
 
+def test_4_3_the_final_membership_does_not_follow_before_the_joint_one_is_committed() -> None:
+    """An entry before the joint one being committed is not enough."""
+    server = ready_leader()
+    server.propose()
+    change(server, {1, 4, 5})
+    server.take()
+    server.matched(2, 3)
+    server.matched(4, 3)
+    assert (server.raft.commit_index, server.raft.log.last_index) == (3, 4)
+    assert server.raft.membership.is_joint
+
+
 def test_4_3_a_later_leader_carries_an_inherited_change_on() -> None:
     joint = replace(membership_of([1, 2, 3]), version=2, outgoing_voters=frozenset({1, 2, 3}), voters=frozenset({1, 2}))
     server = Server()

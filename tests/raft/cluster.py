@@ -17,7 +17,7 @@ from raftwright.raft.events import (
     Tick,
 )
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
-from raftwright.raft.messages import RaftMessage
+from raftwright.raft.messages import AppendReply, PreVoteReply, RaftMessage, RequestPreVote, RequestVote, VoteReply
 from raftwright.raft.raft import RaftSettings
 from raftwright.raft.roles import Leader
 from tests.raft.store import Disk, Store
@@ -76,6 +76,7 @@ class Cluster:
             seed=self._seed,
             send=self._send,
             observe=self._observe,
+            committed=self._committed,
             tail_entries=self.tail_entries,
         )
         return store
@@ -201,7 +202,28 @@ class Cluster:
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _send(self, message: RaftMessage) -> None:
+        """Nothing leaves before what it promises is durable."""
+        disk = self.disks[message.from_id]
+        hard_state = disk.hard_state
+        if not isinstance(message, RequestPreVote | PreVoteReply):
+            assert message.term <= hard_state.term, "a term leaves before it is durable"
+        if message.term == hard_state.term:
+            match message:
+                case RequestVote():
+                    assert hard_state.voted_for == message.from_id, "a candidate asks before its own vote is durable"
+                case VoteReply(granted=True):
+                    assert hard_state.voted_for == message.to_id, "a vote leaves before it is durable"
+                case AppendReply(success=True, match_index=index):
+                    assert index <= disk.last_index, "an acknowledgement leaves before the entries are durable"
         self.network.append(message)
+
+    def _committed(self, store: Store, membership: Membership) -> None:
+        """What a leader commits is on the disks of a majority, of each half of its membership."""
+        entry_id = store.raft.log.id_at(store.raft.commit_index)
+        assert entry_id is not None
+        holding = {number for number, disk in self.disks.items() if disk.holds(entry_id)}
+        for half in filter(None, (membership.voters, membership.outgoing_voters)):
+            assert 2 * len(half & holding) > len(half), f"{entry_id} is committed, and durable on {holding} only"
 
     def _observe(self, store: Store, index: int, digest: int) -> None:
         """State machine safety: whoever applies an index applies the same there, with the same before it."""

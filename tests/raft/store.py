@@ -87,6 +87,17 @@ class Disk:
         del self.entries[: base.index - self.base.index]
         self.base = base
 
+    @property
+    def last_index(self) -> int:
+        return max(self.base.index + len(self.entries), 0 if self.snapshot is None else self.snapshot.id.index)
+
+    def holds(self, entry_id: EntryId) -> bool:
+        """Whether the entry is durable here, by itself or as a part of the snapshot."""
+        if self.snapshot is not None and entry_id.index <= self.snapshot.id.index:
+            return True
+        position = entry_id.index - self.base.index - 1
+        return 0 <= position < len(self.entries) and self.entries[position].id == entry_id
+
     def read(self, first: int, last: int) -> tuple[Entry, ...]:
         start = first - self.base.index - 1
         return tuple(self.entries[start : last - self.base.index]) if start >= 0 else ()
@@ -97,7 +108,8 @@ def _machine_bytes(digest: int) -> bytes:
 
 
 class Store:
-    """`send` takes the messages that may leave; `observe` is told each entry as it is applied, with the digest."""
+    """One member. `send` takes the messages that may leave, `observe` is told the index and digest of each entry that
+    was applied, and `committed` of each step by which a leader committed more, with the membership before it."""
 
     def __init__(
         self,
@@ -109,12 +121,14 @@ class Store:
         seed: int,
         send: Callable[[RaftMessage], None],
         observe: Callable[["Store", int, int], None],
+        committed: Callable[["Store", Membership], None],
         tail_entries: int = 1000,
     ) -> None:
         self.member_id = member_id
         self.disk = disk
         self._send = send
         self._observe = observe
+        self._committed = committed
         self.raft = Raft(
             member_id=member_id,
             settings=settings,
@@ -136,11 +150,14 @@ class Store:
         """Step the core and check what must hold after every step."""
         self.now = event.now
         before = invariants.capture(self.raft)
+        membership = self.raft.membership
         try:
             self.raft.step(event)
         finally:
             invariants.check_delta(before, self.raft)
             invariants.check(self.raft)
+        if before.leads and self.raft.commit_index > before.commit_index:
+            self._committed(self, membership)
 
     def collect(self) -> None:
         """Take one Ready, send what may be sent, and queue the write."""

@@ -87,6 +87,8 @@ def check_delta(before: Captured, raft: Raft) -> None:
         assert now is None or index <= raft.log.base.index or then == now, "a committed entry never changes"
     if before.leads and isinstance(raft.role, Leader) and new.term == old.term:
         assert raft.log.last_id >= before.last, "a leader only appends"
+        if raft.commit_index > before.commit_index:
+            assert raft.log.term_at(raft.commit_index) == new.term, "a leader commits by an entry of its own term"
 
 
 def _run_boundaries(before: Captured) -> list[int]:
