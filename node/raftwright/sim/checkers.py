@@ -99,7 +99,9 @@ class Checker:
         if recovered.snapshot is not None:
             self._commit(node, recovered.snapshot.id)
         held = {index: entry.term for index, entry in self.committed.items() if index <= raft.log.base.index}
-        held.update({index: raft.log.term_at(index) or 0 for index in range(raft.log.first_index, raft.log.last_index + 1)})
+        held.update(
+            {index: raft.log.term_at(index) or 0 for index in range(raft.log.first_index, raft.log.last_index + 1)}
+        )
         self.on_disk[node.member_id] = held
         self.restored(node)
 

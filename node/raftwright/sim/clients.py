@@ -53,7 +53,13 @@ class Clients:
     """All clients, and what they wait for."""
 
     def __init__(
-        self, world: World, nodes: Sequence[SimNode], checker: Checker, workload: KvWorkload, *, request_timeout_s: float
+        self,
+        world: World,
+        nodes: Sequence[SimNode],
+        checker: Checker,
+        workload: KvWorkload,
+        *,
+        request_timeout_s: float,
     ) -> None:
         self.world = world
         self.nodes = nodes

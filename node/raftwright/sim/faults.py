@@ -230,12 +230,14 @@ class Faults:
         if current.is_joint:
             return
         target = self._swapped(current, self._random.choice(sorted(current.members)))
-        if target.voters:
-            leader.driver.step(
+        try:
+            leader.driver.raft.step(
                 ProposeMembership(now=leader.clock, target=target, base_version=current.version, time_ms=leader.wall_ms)
             )
-            self.world.counts["membership changes asked for"] += 1
-            leader.poke()
+            self.world.counts["membership changes begun"] += 1
+        except Refusal:
+            self.world.counts["membership changes refused"] += 1
+        leader.poke()
 
     @staticmethod
     def _swapped(current: Membership, member: int) -> Membership:

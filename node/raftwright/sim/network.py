@@ -70,7 +70,9 @@ class Network:
             again = [message for message in batch if not isinstance(message, Forward)]
             if again:
                 world.counts["frames duplicated"] += 1
-                world.at(arrival + world.random.choice((1, 10, 100)) * delay, self._deliver, sender, to, encode_frame(again))
+                world.at(
+                    arrival + world.random.choice((1, 10, 100)) * delay, self._deliver, sender, to, encode_frame(again)
+                )
 
     def _notice_loss(self, sender: int, to: int) -> None:
         self.receivers[sender].stream_lost(to)

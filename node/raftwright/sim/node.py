@@ -182,9 +182,7 @@ class SimNode:
         storage.close()
 
     def _open(self) -> Storage:
-        settings = StorageSettings(
-            segment_bytes=self.profile.segment_bytes, tail_bytes_max=self.profile.tail_bytes_max
-        )
+        settings = StorageSettings(segment_bytes=self.profile.segment_bytes, tail_bytes_max=self.profile.tail_bytes_max)
         return Storage.open(self.disk, settings, new_store_id=self.store_id)
 
     def start(self) -> None:
@@ -192,7 +190,9 @@ class SimNode:
         if self.driver is not None:
             return
         if self.world.chance(0.05):
-            self.disk.crash_at = self.disk.effects + self.world.random.randint(1, 12)  # power may go in the middle of recovery, too
+            self.disk.crash_at = self.disk.effects + self.world.random.randint(
+                1, 12
+            )  # power may go in the middle of recovery, too
         try:
             self._start()
         except SimulatedCrash:
@@ -546,7 +546,9 @@ class SimNode:
         full: list[DiskFull] = []
         made: list[Any] = []
         yield partial(
-            _unless_full, lambda: made.append(self.storage.new_snapshot(id=job.id, time_ms=job.time_ms, membership=job.membership)), full
+            _unless_full,
+            lambda: made.append(self.storage.new_snapshot(id=job.id, time_ms=job.time_ms, membership=job.membership)),
+            full,
         )
         for name, version, required, chunks in job.sections:
             for chunk in [None, *chunks]:

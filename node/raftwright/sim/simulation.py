@@ -79,7 +79,9 @@ class Simulation:
             for member_id in range(1, self.profile.voters + self.profile.learners + 1)
         ]
         self.network.receivers = {node.member_id: node for node in self.nodes}
-        self.workload = workload(world.random, self.profile) if workload else KvWorkload(world.random, self.profile.keys)
+        self.workload = (
+            workload(world.random, self.profile) if workload else KvWorkload(world.random, self.profile.keys)
+        )
         self.clients = Clients(
             world, self.nodes, self.checker, self.workload, request_timeout_s=self.profile.request_timeout_s
         )

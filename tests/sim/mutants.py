@@ -1,0 +1,153 @@
+"""Wrong versions of the node, each of which the simulation must catch. Used by `test_mutants.py`.
+
+Each is put in place by a `pytest.MonkeyPatch` for one test. Their one rule: each is a mistake that a real
+implementation has made or could make, as small as it can be.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from raftwright.raft import commitment, membership, reads
+from raftwright.raft.membership import Membership
+from raftwright.raft.messages import RaftMessage, RequestVote, VoteReply
+from raftwright.raft.raft import Raft
+from raftwright.raft.ready import Ready
+from raftwright.server.effects import Effects, Persist
+from raftwright.server.rounds import Rounds
+from raftwright.server.sessions import Sessions
+from raftwright.sim.node import SimNode
+from raftwright.storage.storage import Storage
+
+Mutant = Callable[[pytest.MonkeyPatch], None]
+
+
+def acknowledge_before_fsync(patch: pytest.MonkeyPatch) -> None:
+    """What a write promises is told before it is on disk."""
+    persist, persisted = SimNode._persist, SimNode._persisted
+
+    def hasty(node: SimNode, batch: Persist) -> None:
+        if batch.chunks or batch.snapshot:
+            persist(node, batch)
+            return
+        node._on_disk(lambda: node._write(batch), lambda _: None)
+        node._when_running(lambda: persisted(node, None))
+        node.poke()
+
+    patch.setattr(SimNode, "_persist", hasty)
+
+
+def vote_before_fsync(patch: pytest.MonkeyPatch) -> None:
+    """Votes, for others and for oneself, leave at once."""
+    send = Raft.send
+
+    def hasty(raft: Raft, message: RaftMessage, *, promises: bool) -> None:
+        if isinstance(message, VoteReply | RequestVote):
+            raft._messages.append(message)
+        else:
+            send(raft, message, promises=promises)
+
+    patch.setattr(Raft, "send", hasty)
+
+
+def send_promises_at_once(patch: pytest.MonkeyPatch) -> None:
+    """The driver does not wait with what must wait for the disk."""
+    add = Rounds.add
+
+    def hasty(rounds: Rounds, ready: Ready, effects: Effects) -> None:
+        effects.send(ready.messages_after)
+        add(rounds, replace(ready, messages_after=()), effects)
+
+    patch.setattr(Rounds, "add", hasty)
+
+
+def commit_by_half(patch: pytest.MonkeyPatch) -> None:
+    """In an even cluster, half of the voters are enough to commit."""
+
+    def half_value(values: Iterable[Any]) -> Any:
+        ordered = sorted(values)
+        return ordered[len(ordered) // 2]
+
+    patch.setattr(membership, "quorum_value", half_value)
+
+
+def decide_by_half(patch: pytest.MonkeyPatch) -> None:
+    """In an even cluster, half of the voters are enough for everything: to commit and to elect."""
+    commit_by_half(patch)
+    patch.setattr(membership, "has_majority", lambda voters, agreeing: 2 * sum(v in agreeing for v in voters) >= len(voters))
+
+
+def count_learners(patch: pytest.MonkeyPatch) -> None:
+    """Learners count in quorums like voters."""
+    patch.setattr(
+        Membership,
+        "committed_index",
+        lambda self, match_index: membership.quorum_value(match_index(each) for each in self.all_voters | self.learners),
+    )
+    patch.setattr(
+        Membership, "has_quorum", lambda self, agreeing: membership.has_majority(self.all_voters, agreeing)
+    )
+
+
+def forget_sessions(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot does not hold what makes retries safe."""
+    patch.setattr(Sessions, "restored", staticmethod(lambda chunks: (list(chunks), Sessions())[1]))
+
+
+def read_without_a_round(patch: pytest.MonkeyPatch) -> None:
+    """A leader answers reads without asking whether it still is the leader."""
+
+    def hasty(raft: Raft, context: int) -> None:
+        raft.answer_read(context, raft.commit_index if raft.leader_role or raft.follower_role else None)
+
+    patch.setattr(reads, "on_request_read", hasty)
+
+
+def leader_reads_alone(patch: pytest.MonkeyPatch) -> None:
+    """A leader takes itself for the quorum that confirms its reads."""
+    request, open_round = reads.on_request_read, reads.open_round
+
+    def confirmed(raft: Raft, leader: Any) -> None:
+        open_round(raft, leader)
+        while leader.rounds.open:
+            for read in leader.rounds.open.popleft().reads:
+                reads._reply(raft, read, raft.commit_index)
+
+    patch.setattr(reads, "open_round", confirmed)
+    assert request is reads.on_request_read
+
+
+def apply_uncommitted(patch: pytest.MonkeyPatch) -> None:
+    """Entries are applied as soon as they are in the log."""
+    advance = commitment.advance
+
+    def hasty(raft: Raft, leader: Any) -> None:
+        raft.commit_to(raft.log.last_index)
+        advance(raft, leader)
+
+    patch.setattr(commitment, "advance", hasty)
+
+
+def commit_earlier_terms(patch: pytest.MonkeyPatch) -> None:
+    """A leader commits entries of earlier terms by counting (Figure 3.7)."""
+
+    def hasty(raft: Raft, leader: Any) -> None:
+        leader.first_index = 0
+        original(raft, leader)
+
+    original = commitment.advance
+    patch.setattr(commitment, "advance", hasty)
+
+
+def forget_vote(patch: pytest.MonkeyPatch) -> None:
+    """The vote is kept in memory only; the term is on disk."""
+    write = Storage.write
+
+    def careless(storage: Storage, **what: Any) -> None:
+        if what.get("hard_state") is not None:
+            what["hard_state"] = replace(what["hard_state"], voted_for=None)
+        write(storage, **what)
+
+    patch.setattr(Storage, "write", careless)
