@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from raftwright.raft.entries import Entry, EntryId, EntryKind
+from raftwright.raft.entries import Entry, EntryId, EntryKind, HardState
 from raftwright.raft.errors import MembershipChangePending
 from raftwright.raft.events import ProposeMembership
 from raftwright.raft.membership import Membership
-from raftwright.raft.messages import AppendEntries
+from raftwright.raft.messages import AppendEntries, PreVoteReply, VoteReply
 from raftwright.raft.roles import Follower
 from tests.paper.server import START, Server, append, entry, request_vote
 from tests.raft.cluster import member, membership_of
@@ -35,6 +35,10 @@ def ready_leader(voters: int = 3) -> Server:
         server.matched(peer, 2)
     server.said()
     return server
+
+
+def leads(server: Server) -> bool:
+    return server.raft.leader_role is not None
 
 
 def membership_entry(term: int, index: int, membership: Membership) -> Entry:
@@ -168,6 +172,29 @@ def test_4_3_both_halves_are_replicated_to() -> None:
     sent = {message.to_id for message in server.said() if isinstance(message, AppendEntries)}
     assert sent == {2, 3, 4, 5}
     assert server.raft.log.last_id == EntryId(2, 3)
+
+
+def test_4_2_2_a_server_that_is_being_removed_still_campaigns_without_counting_its_own_vote() -> None:
+    """Until the new membership is known to be committed, it may be the only one whose log can win."""
+    newer = replace(membership_of([2, 3]), version=2)
+    newer = replace(newer, members={2: member(2), 3: member(3)}, voters=frozenset({2, 3}), last_member_id=3)
+    server = Server()
+    server.receive(append(1, entries=(membership_entry(1, 2, newer),)))
+    server.time_out()
+    server.receive(PreVoteReply(from_id=2, to_id=1, term=2, granted=True))
+    assert server.raft.hard_state == HardState(1, None), "one of the two voters is no majority"
+    server.receive(PreVoteReply(from_id=3, to_id=1, term=2, granted=True))
+    assert server.raft.hard_state == HardState(2, 1)
+    server.receive(VoteReply(from_id=2, to_id=1, term=2, granted=True))
+    assert server.raft.leader_id is None
+    server.receive(VoteReply(from_id=3, to_id=1, term=2, granted=True))
+    assert leads(server)
+    server.said()
+    for voter in (2, 3):
+        server.matched(voter, 3)
+    assert not leads(server), "its work is done"
+    server.now += 100.0
+    assert server.raft.next_deadline == float("inf")
 
 
 def test_4_2_3_a_server_that_is_not_a_voter_does_not_begin_elections() -> None:

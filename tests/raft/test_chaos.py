@@ -14,10 +14,11 @@ def test_nothing_committed_is_lost_under_faults(seed: int, voters: int) -> None:
     assert chaos.cluster.committed > 1
 
 
-@pytest.mark.parametrize("seed", range(15))
+# The last two once had a cluster stand still, where only members being removed had the newest log.
+@pytest.mark.parametrize("seed", [*range(12), 1020, 1041])
 def test_nothing_committed_is_lost_while_the_membership_changes(seed: int) -> None:
     chaos = Chaos(seed, voters=3, change_members=True)
-    chaos.run(3000)
+    chaos.run(5000)
     chaos.calm()
 
 

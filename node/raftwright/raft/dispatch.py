@@ -7,6 +7,7 @@ save where that would let a server that is cut off, or removed, disturb a workin
 from typing import TYPE_CHECKING, assert_never
 
 from raftwright.raft import (
+    catch_up,
     commitment,
     election,
     following,
@@ -112,6 +113,7 @@ def on_tick(raft: "Raft") -> None:
                 replication.heartbeat(raft, leader)
                 snapshots.retry_transfers(raft, leader)
                 transfer.advance(raft, leader)
+                catch_up.carry_on(raft, leader)
             return
         case Follower() as follower:
             reads.give_up_late(raft, follower)
@@ -205,10 +207,13 @@ def handle(raft: "Raft", message: RaftMessage) -> None:
 
 
 def advance(raft: "Raft", leader: Leader, peer: int) -> None:
-    """A peer confirmed something: commit, and hand over to the target of a transfer once it has everything."""
+    """A peer confirmed something: commit, hand over to the target of a transfer once it has everything, and promote a
+    learner that has caught up."""
     commitment.advance(raft, leader)
     if raft.role is leader and leader.transfer is not None and leader.transfer.target == peer:
         transfer.advance(raft, leader)
+    if raft.role is leader:
+        catch_up.on_reply(raft, leader, peer)
 
 
 def follow(raft: "Raft", leader_id: int) -> Follower:

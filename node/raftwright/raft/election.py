@@ -24,8 +24,12 @@ def withholds_votes(raft: "Raft") -> bool:
 
 
 def may_campaign(raft: "Raft") -> bool:
-    """Only a voter of the newest membership, of either half of a joint one."""
-    return raft.member_id is not None and raft.member_id in raft.membership.all_voters
+    """A voter of the newest membership, or of one before it while the newest is not known to be committed.
+
+    A server that is being removed may be the only one with a log that can win, and is needed until then; it does
+    not count its own vote (§4.2.2).
+    """
+    return raft.member_id is not None and raft.log.gives_vote_to(raft.member_id)
 
 
 def on_election_timeout(raft: "Raft") -> None:

@@ -204,6 +204,10 @@ class Log:
         while len(self._memberships) > 1 and self._memberships[1][0] <= commit_index:
             del self._memberships[0]
 
+    def gives_vote_to(self, member_id: int) -> bool:
+        """Whether it is a voter by the committed membership, or by one after it."""
+        return any(member_id in held.voters or member_id in held.outgoing_voters for _, held in self._memberships)
+
     def all_member_ids(self) -> Iterator[int]:
         """Everyone in the committed membership or in one after it, sorted."""
         return iter(sorted({member for _, membership in self._memberships for member in membership.members}))

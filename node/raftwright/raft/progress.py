@@ -33,6 +33,17 @@ class SnapshotTransfer:
     """Whether a chunk is being read just now."""
 
 
+@dataclass(slots=True, kw_only=True)
+class CatchUpRound:
+    """One round of replication to a learner: all that was in the log when it began (§4.2.1)."""
+
+    goal: int
+    """The log's last index then."""
+    began_at: float
+    last_s: float | None = None
+    """How long the round before it took; None in the first."""
+
+
 @dataclass(slots=True)
 class Progress:
     next_index: int
@@ -51,6 +62,8 @@ class Progress:
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     """Last index and bytes of each append sent and not yet acknowledged."""
     in_flight_bytes: int = 0
+    catch_up: CatchUpRound | None = None
+    """Of a learner, once it was heard from."""
 
     def become_probe(self, next_index: int) -> None:
         self._leave(Phase.PROBE)

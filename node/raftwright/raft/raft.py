@@ -9,7 +9,7 @@ import random as random_module
 import zlib
 from dataclasses import dataclass
 
-from raftwright.raft import commitment, dispatch, reads, replication
+from raftwright.raft import commitment, dispatch, election, reads, replication
 from raftwright.raft.durability import Durability
 from raftwright.raft.entries import Entry, EntryKind, HardState, Recovered, SnapshotMeta
 from raftwright.raft.errors import NotLeader, ProposalDropped
@@ -77,7 +77,8 @@ class Raft:
         self._election_timeout_s = self._random_timeout_s()
         self.quiet_until = now + settings.election_timeout_s
         self.election_deadline = now + self._election_timeout_s
-        if member_id is not None and self.membership.all_voters == {member_id}:
+        is_settled = self.log.membership_index <= self.commit_index
+        if member_id is not None and is_settled and self.membership.all_voters == {member_id}:
             self.quiet_until = self.election_deadline = now  # nobody else can be the leader that it may have heard
 
         self._ready_number = 0
@@ -135,7 +136,7 @@ class Raft:
             case Leader(heartbeat_at=heartbeat_at, transfer=transfer):
                 return heartbeat_at if transfer is None else min(heartbeat_at, transfer.give_up_at)
             case Follower(leader_id=leader_id, reads=forwarded):
-                idle = leader_id is None and self.member_id not in self.membership.all_voters
+                idle = leader_id is None and not election.may_campaign(self)
                 return min(float("inf") if idle else self.election_deadline, forwarded.give_up_at)
             case _:
                 return self.election_deadline

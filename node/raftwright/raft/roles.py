@@ -56,6 +56,8 @@ class Leader:
     uncommitted: deque[tuple[int, int]] = field(default_factory=deque)
     """Index and bytes of each entry proposed in this term and not yet committed."""
     uncommitted_bytes: int = 0
+    hand_overs: int = 0
+    """How often it tried to hand over in order to be removed."""
 
 
 Role = Follower | PreCandidate | Candidate | Leader
