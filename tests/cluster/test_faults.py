@@ -68,6 +68,30 @@ async def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers_by_itself
             assert await call(cluster, "node1", "GET", f"/v1/kv/{number}") == (200, value)
 
 
+async def test_a_disk_that_the_log_filled_is_freed_by_a_snapshot(small_disk: Path) -> None:
+    flags = ["--segment-bytes-max", "8MiB", "--log-cache-bytes-max", "1MiB", "--snapshot-every-log-bytes", "1GiB"]
+    async with cluster_of(small_disk / "data", 1, flags=flags) as cluster:
+        value = os.urandom(512 << 10)
+        refused = 0
+        for number in range(300):  # three times the disk
+            answer = await call(cluster, "node1", "PUT", "/v1/kv/same", value)
+            assert answer is not None, cluster.log_tail("node1")
+            if answer[0] != 200:
+                assert (answer[0], answer[1]["outcome"]) == (507, "none")
+                refused += 1
+
+                async def writes_again() -> bool:
+                    again = await call(cluster, "node1", "PUT", "/v1/kv/same", value)
+                    return again is not None and again[0] == 200
+
+                await until(f"writes go on after number {number}", writes_again)
+        assert refused, "the disk never filled up: this test tests nothing"
+        await cluster.kill("node1")
+        cluster.start_node("node1")
+        await leader_of(cluster)
+        assert await call(cluster, "node1", "GET", "/v1/kv/same") == (200, value)
+
+
 async def test_a_leader_that_was_stopped_for_longer_than_its_lease_serves_no_stale_read(tmp_path: Path) -> None:
     async with cluster_of(tmp_path) as cluster:
         leader = await leader_of(cluster)

@@ -32,7 +32,7 @@ from raftwright.server.effects import Effects, SnapshotJob
 from raftwright.server.proposing import Proposer
 from raftwright.server.reads import Reads
 from raftwright.server.rounds import Rounds
-from raftwright.server.snapshotting import Snapshotting
+from raftwright.server.snapshotting import RETRY_S, Snapshotting
 from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import Forward, ForwardReply, PeerMessage
 from raftwright.server.writes import Write, Writes
@@ -137,9 +137,9 @@ class Driver:
     def entries_for_apply(self, entries: Sequence[Entry]) -> None:
         self.applier.loaded(entries)
 
-    def snapshot_taken(self, job: SnapshotJob, meta: SnapshotMeta | None, now: float) -> None:
-        """The job is done, or failed (None) and is tried again later."""
-        if self.snapshotting.taken(meta, now) and meta is not None:
+    def snapshot_taken(self, job: SnapshotJob, meta: SnapshotMeta | None, now: float, retry_s: float = RETRY_S) -> None:
+        """The job is done, or failed (None) and is tried again after `retry_s`."""
+        if self.snapshotting.taken(meta, now, retry_s) and meta is not None:
             self._inbox.append(SnapshotTaken(now=now, meta=meta, keep_from=job.keep_from))
 
     def restored(self, meta: SnapshotMeta) -> None:
@@ -195,7 +195,7 @@ class Driver:
         self._apply(now, effects)
         self.rounds.start(effects)
         self._sweep(now, effects)
-        self.snapshotting.is_wanted |= self.proposer.is_full
+        self.snapshotting.must_free = self.proposer.is_full
         effects.snapshot = None if self.is_restoring else self.snapshotting.job(now, self.applier.membership)
         self._notice_leader(now, effects)
         self._notice_membership(effects)

@@ -6,8 +6,8 @@ says of the disk is true.
 """
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,14 +21,15 @@ from raftwright.server.driver import Driver
 from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
+from raftwright.server.snapshot_jobs import SnapshotJobs
 from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-SNAPSHOT_WRITE_BYTES = 1 << 20
 APPLY_LOAD_BYTES = 4 << 20
 PREPARE_RETRY_S = 2.0
+FULL_RETRY_S = 0.5
 
 
 class Glue:
@@ -47,6 +48,9 @@ class Glue:
         self.transport = transport
         self.metrics = metrics
         self.loop = asyncio.get_running_loop()
+        self._snapshots = SnapshotJobs(
+            driver=driver, storage=storage, metrics=metrics, aside=self._aside, in_log_thread=self._in_log_thread
+        )
         self.failed: asyncio.Future[None] = self.loop.create_future()
         """Ends with the error that ends the node."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="raftwright-log")
@@ -140,7 +144,7 @@ class Glue:
         if effects.snapshot is not None:
             self._spawn(self._take_snapshot(effects.snapshot))
         if effects.restore is not None:
-            self._spawn(self._restore(effects.restore))
+            self._spawn(self._snapshots.restore(effects.restore))
         if effects.compact is not None:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:
@@ -181,9 +185,24 @@ class Glue:
     def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
         """In the disk thread: durable on return."""
         started = clock.now()
-        self.storage.write(
-            hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=batch.chunks, entries=batch.entries
-        )
+        chunks = batch.chunks
+        while True:
+            try:
+                self.storage.write(
+                    hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=chunks, entries=batch.entries
+                )
+                break
+            except DiskFull as error:
+                if chunks:
+                    # The check of the whole file fails at its end, and the leader sends it again.
+                    _log.error("%s; the leader's snapshot is not taken", error)
+                    chunks = []
+                elif self._closed:
+                    raise
+                else:
+                    # Not even the reserve is left: nothing is promised, to nobody, until there is space.
+                    _log.error("%s; this node waits for space", error)
+                    time.sleep(FULL_RETRY_S)
         self.metrics.fsync_seconds.observe(clock.now() - started)
         finished = next((chunk.meta for chunk in batch.chunks if chunk.done), None)
         return None if finished is None else (finished, self.storage.finish_received(finished))
@@ -216,7 +235,13 @@ class Glue:
 
     def _prepare(self) -> None:
         """Fill the next segment ahead of need. A full disk is met here, and only here, and passes."""
-        if self._preparing or self._closed or not self.storage.needs_prepare or clock.now() < self._prepare_at:
+        if (
+            self._preparing
+            or self._closed
+            or self._snapshots.reserve_is_spent
+            or not self.storage.needs_prepare
+            or clock.now() < self._prepare_at
+        ):
             return
         self._preparing = True
         self._spawn(self._prepare_aside())
@@ -258,8 +283,6 @@ class Glue:
         meta, data = found
         self.driver.step(ChunkLoaded(now=clock.now(), peer=load.peer, meta=meta, offset=load.offset, data=data))
 
-    # Snapshots
-
     def _spawn(self, work: Any) -> None:
         assert self._tasks is not None
         if self._closed:
@@ -275,44 +298,11 @@ class Glue:
         self.poke()
 
     async def _take_snapshot(self, job: SnapshotJob) -> None:
-        """Slices are made on the loop, a millisecond each, with other work between; bytes are written in a thread."""
-        started = clock.now()
-        writer = await self._aside(
-            partial(self.storage.new_snapshot, id=job.id, time_ms=job.time_ms, membership=job.membership)
-        )
-        try:
-            for name, version, required, chunks in job.sections:
-                await self._aside(partial(writer.section, name, version, required))
-                pending = bytearray()
-                for chunk in chunks:
-                    pending += chunk
-                    if len(pending) >= SNAPSHOT_WRITE_BYTES:
-                        await self._aside(partial(writer.write, bytes(pending)))
-                        pending.clear()
-                    await asyncio.sleep(0)
-                if pending:
-                    await self._aside(partial(writer.write, bytes(pending)))
-            # In the thread of the log: what is cut and what is newest must not change in the middle of its writes.
-            meta = await self.loop.run_in_executor(self._disk, writer.finish)
-        except DiskFull as error:
-            _log.error("no snapshot: %s; tried again later", error)
-            with contextlib.suppress(OSError):
-                await self._aside(writer.abort)
-            self.driver.snapshot_taken(job, None, clock.now())
-            return
-        _log.info("snapshot at index %d: %d bytes in %.2f s", meta.id.index, meta.size, clock.now() - started)
-        self.driver.snapshot_taken(job, meta, clock.now())
-
-    async def _restore(self, meta: SnapshotMeta) -> None:
-        await self._aside(self.restore_state)
-        self.metrics.snapshots_received += 1
-        _log.info("restored the snapshot at index %d that the leader sent", meta.id.index)
-        self.driver.restored(meta)
-
-    def restore_state(self) -> None:
-        """Load the newest snapshot into the state machine. Blocking."""
-        reader = self.storage.open_snapshot()
-        self.driver.state.restore(reader.sections())
+        await self._snapshots.take(job)
+        self._prepare()
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
         return await self.loop.run_in_executor(self._side, work)
+
+    async def _in_log_thread(self, work: Callable[[], Any]) -> Any:
+        return await self.loop.run_in_executor(self._disk, work)

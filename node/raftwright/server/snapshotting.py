@@ -23,13 +23,16 @@ class Snapshotting:
         self.bytes = 0
         self.is_wanted = False
         """Asked for, whatever was counted."""
+        self.must_free = False
+        """The disk is full: one is wanted, and no log stays behind it for followers."""
         self._running = False
         self._retry_at = float("-inf")
         self._last_index = state.applied_index
 
     def job(self, now: float, membership: Membership) -> SnapshotJob | None:
         """Begin one of what is applied now, if it is time. `membership` is as of the applied index."""
-        is_due = self.commands >= self.commands_max or self.bytes >= self.bytes_max or self.is_wanted
+        is_due = self.commands >= self.commands_max or self.bytes >= self.bytes_max
+        is_due = is_due or self.is_wanted or self.must_free
         applied = self._state.applied_id
         if not is_due or self._running or now < self._retry_at or applied.index <= self._last_index:
             return None
@@ -42,14 +45,14 @@ class Snapshotting:
             membership=membership,
             sections=self._state.sections(),
             # One snapshot's worth of entries stays for followers that are a little behind.
-            keep_from=self._last_index + 1,
+            keep_from=applied.index + 1 if self.must_free else self._last_index + 1,
         )
 
-    def taken(self, meta: SnapshotMeta | None, now: float) -> bool:
+    def taken(self, meta: SnapshotMeta | None, now: float, retry_s: float = RETRY_S) -> bool:
         """The job ended. True if its snapshot is news: not if it failed, or the leader sent a newer one meanwhile."""
         self._running = False
         if meta is None:
-            self._retry_at = now + RETRY_S
+            self._retry_at = now + retry_s
             self.is_wanted = True
             return False
         if meta.id.index <= self._last_index:

@@ -278,6 +278,16 @@ class Log:
             while len(self._prepared) < wanted:
                 self._keep_ready(self._fatal(self._segment_files.make, self._segment_bytes))
 
+    def release_reserve(self) -> bool:
+        """Remove a prepared segment for the sake of a snapshot; False where there is none."""
+        with self._prepare_lock:
+            with self._lock:
+                if not self._prepared:
+                    return False
+                segment = self._prepared.pop()
+            self._fatal(self._segment_files.remove, segment)
+            return True
+
     def _keep_ready(self, segment: Segment) -> None:
         with self._lock:
             insort(self._prepared, segment, key=_GENERATION)

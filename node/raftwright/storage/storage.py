@@ -236,6 +236,10 @@ class Storage:
         """Make the next segment and the reserve ahead of need. Raises DiskFull: the log goes on with what it has."""
         self._log.prepare()
 
+    def release_reserve(self) -> bool:
+        """Give up a prepared segment, so that a snapshot finds room. False where there is none. `prepare` remakes it."""
+        return self._log.release_reserve()
+
     @property
     def needs_prepare(self) -> bool:
         """The segment in use is over half full and no next one is ready, or there is no reserve."""
