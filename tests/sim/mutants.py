@@ -18,7 +18,7 @@ from raftwright.raft.ready import Ready
 from raftwright.server.effects import Effects, Persist
 from raftwright.server.rounds import Rounds
 from raftwright.server.sessions import Sessions
-from raftwright.sim.node import SimNode
+from raftwright.sim.glue import SimGlue
 from raftwright.storage.storage import Storage
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -26,17 +26,17 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 def acknowledge_before_fsync(patch: pytest.MonkeyPatch) -> None:
     """What a write promises is told before it is on disk."""
-    persist, persisted = SimNode._persist, SimNode._persisted
+    persist = SimGlue.persist
 
-    def hasty(node: SimNode, batch: Persist) -> None:
+    def hasty(glue: SimGlue, batch: Persist) -> None:
         if batch.chunks or batch.snapshot:
-            persist(node, batch)
+            persist(glue, batch)
             return
-        node._on_disk(lambda: node._write(batch), lambda _: None)
-        node._when_running(lambda: persisted(node, None))
-        node.poke()
+        glue.workers.on_disk(lambda: glue.write(batch), lambda _: None)
+        glue.persisted(None)
+        glue.outside.poke()
 
-    patch.setattr(SimNode, "_persist", hasty)
+    patch.setattr(SimGlue, "persist", hasty)
 
 
 def vote_before_fsync(patch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,9 @@ def commit_by_half(patch: pytest.MonkeyPatch) -> None:
 def decide_by_half(patch: pytest.MonkeyPatch) -> None:
     """In an even cluster, half of the voters are enough for everything: to commit and to elect."""
     commit_by_half(patch)
-    patch.setattr(membership, "has_majority", lambda voters, agreeing: 2 * sum(v in agreeing for v in voters) >= len(voters))
+    patch.setattr(
+        membership, "has_majority", lambda voters, agreeing: 2 * sum(v in agreeing for v in voters) >= len(voters)
+    )
 
 
 def count_learners(patch: pytest.MonkeyPatch) -> None:
@@ -84,11 +86,11 @@ def count_learners(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Membership,
         "committed_index",
-        lambda self, match_index: membership.quorum_value(match_index(each) for each in self.all_voters | self.learners),
+        lambda self, match_index: membership.quorum_value(
+            match_index(each) for each in self.all_voters | self.learners
+        ),
     )
-    patch.setattr(
-        Membership, "has_quorum", lambda self, agreeing: membership.has_majority(self.all_voters, agreeing)
-    )
+    patch.setattr(Membership, "has_quorum", lambda self, agreeing: membership.has_majority(self.all_voters, agreeing))
 
 
 def forget_sessions(patch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ class Checker:
             self._elected(node)
         if leads and before.leads and before.hard_state.term == raft.term:
             kept = raft.log.term_at(before.last.index)
-            if kept is not None and kept != before.last.term or raft.log.last_index < before.last.index:
+            if (kept is not None and kept != before.last.term) or raft.log.last_index < before.last.index:
                 self.fail(APPEND_ONLY, f"{node} leads term {raft.term} and dropped {before.last}")
         if before.leads and not leads:
             self.world.counts["leaders deposed"] += 1

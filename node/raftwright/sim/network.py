@@ -44,11 +44,10 @@ class Network:
 
     def send(self, sender: int, to: int, messages: Sequence[PeerMessage]) -> None:
         self.on_send(sender, messages)
-        bulk = [message for message in messages if isinstance(message, InstallSnapshot)]
-        rest = [message for message in messages if not isinstance(message, InstallSnapshot)]
-        for channel, batch in enumerate((rest, bulk)):
+        for is_bulk in (False, True):
+            batch = [message for message in messages if isinstance(message, InstallSnapshot) == is_bulk]
             if batch:
-                self._send_frame(sender, to, batch, is_bulk=bool(channel))
+                self._send_frame(sender, to, batch, is_bulk=is_bulk)
 
     def _send_frame(self, sender: int, to: int, batch: Sequence[PeerMessage], *, is_bulk: bool) -> None:
         world, settings = self.world, self.settings

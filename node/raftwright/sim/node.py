@@ -4,35 +4,34 @@
 does, with time passing in between; a crash takes everything but the disk, and of that what was not synced.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any, Protocol
 
 from raftwright.raft import invariants
-from raftwright.raft.entries import Entry, EntryId, HardState, Recovered, SnapshotMeta
-from raftwright.raft.events import AnyEvent, ChunkLoaded, EntriesLoaded
+from raftwright.raft.entries import Entry, EntryId, HardState, Recovered
+from raftwright.raft.events import AnyEvent
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
-from raftwright.raft.ready import LoadChunk, LoadEntries, Ready
+from raftwright.raft.ready import Ready
 from raftwright.server.driver import Driver, DriverSettings
-from raftwright.server.effects import Answer, Effects, Persist, ReadDone, SnapshotJob
+from raftwright.server.effects import Answer, ReadDone
 from raftwright.server.machine import Machine
 from raftwright.server.state import BlobOutcome, ReplicatedState
 from raftwright.server.wire import PeerMessage
 from raftwright.sim.disk import SimFiles, SimulatedCrash, Unsynced
+from raftwright.sim.glue import SimGlue
 from raftwright.sim.network import Network
 from raftwright.sim.profile import Profile
+from raftwright.sim.workers import Work
 from raftwright.sim.world import Violation, World
 from raftwright.storage.errors import DiskFull, StorageError, SyncFailed
-from raftwright.storage.snapshot_io import SnapshotWriter
 from raftwright.storage.storage import Storage, StorageSettings
 
 FOUNDING_ID = EntryId(1, 1)
 WALL_EPOCH_MS = 1_700_000_000_000
-PREPARE_RETRY_S = 0.1
 CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
 """What becomes of un-synced bytes in a crash. None: only the process ends, and the machine goes on."""
 STEP_S = 1e-6
@@ -110,10 +109,10 @@ class SimNode:
         self.disk_slowness = 1.0
         self.crash_at_write = False
         self.incarnation = 0
-        self.storage: Storage
         self.recovered: Recovered
         """What the newest start found."""
-        self.driver: Driver | None = None
+        self.glue: SimGlue | None = None
+        """None while the process is down."""
         self.state: WatchedState
         self.on_answer: Callable[[Answer], None] = lambda answer: None
         self.on_read: Callable[[ReadDone], None] = lambda done: None
@@ -121,19 +120,8 @@ class SimNode:
         self._machine = machine
         self._paused = False
         self._deferred: list[Callable[[], None]] = []
-        self._reset()
-
-    def _reset(self) -> None:
-        """What a process forgets when it ends."""
-        self._queue: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
-        self._writing: Callable[[], Any] | None = None
-        self._aside: dict[int, Callable[[], Any]] = {}
-        self._aside_number = 0
         self._scheduled = False
         self._timer_at = float("inf")
-        self._preparing = False
-        self._deferred.clear()
-        self._paused = False
 
     def __repr__(self) -> str:
         return f"n{self.member_id}"
@@ -155,17 +143,21 @@ class SimNode:
     # Life
 
     @property
+    def driver(self) -> Driver | None:
+        return self.glue.driver if self.glue is not None else None
+
+    @property
     def is_up(self) -> bool:
-        return self.driver is not None
+        return self.glue is not None
 
     @property
     def is_running(self) -> bool:
-        return self.driver is not None and not self._paused
+        return self.glue is not None and not self._paused
 
     @property
     def has_unwritten(self) -> bool:
         """Whether a write to disk is under way."""
-        return self._writing is not None
+        return self.glue is not None and self.glue.workers.is_writing
 
     def found(self, membership: Membership) -> None:
         """The first start, on an empty disk, as `server/node.py` does it."""
@@ -187,12 +179,10 @@ class SimNode:
 
     def start(self) -> None:
         """Start the process on what the disk holds."""
-        if self.driver is not None:
+        if self.glue is not None:
             return
-        if self.world.chance(0.05):
-            self.disk.crash_at = self.disk.effects + self.world.random.randint(
-                1, 12
-            )  # power may go in the middle of recovery, too
+        if self.world.chance(0.05):  # power may go in the middle of recovery, too
+            self.disk.crash_at = self.disk.effects + self.world.random.randint(1, 12)
         try:
             self._start()
         except SimulatedCrash:
@@ -212,13 +202,22 @@ class SimNode:
 
     def _start(self) -> None:
         self.incarnation += 1
-        self._reset()
-        storage = self.storage = self._open()
+        self._paused = self._scheduled = False
+        self._timer_at = float("inf")
+        storage = self._open()
         state = self.state = WatchedState(self._machine())
         state.node = self
-        reader = storage.open_snapshot()
-        state.restore(reader.sections())
-        recovered = self.recovered = storage.recovered
+        state.restore(storage.open_snapshot().sections())
+        self.recovered = storage.recovered
+        driver = self._make_driver(state, self.recovered)
+        driver.set_room_bytes(storage.room_bytes)
+        self.glue = SimGlue(outside=self, driver=driver, storage=storage)
+        raft = driver.raft
+        self.world.trace(f"{self} starts: {raft.hard_state}, log to {raft.log.last_id}, snapshot {raft.commit_index}")
+        self.watcher.started(self)
+        self.poke()
+
+    def _make_driver(self, state: ReplicatedState, recovered: Recovered) -> Driver:
         assert recovered.snapshot is not None
         profile = self.profile
         raft = WatchedRaft(
@@ -236,7 +235,7 @@ class SimNode:
             now=self.clock,
         )
         raft.node = self
-        self.driver = Driver(
+        return Driver(
             raft=raft,
             state=state,
             membership=recovered.snapshot.membership,
@@ -248,16 +247,11 @@ class SimNode:
                 snapshot_log_bytes=profile.snapshot_log_bytes,
             ),
         )
-        self.driver.set_room_bytes(storage.room_bytes)
-        self.world.trace(f"{self} starts: {raft.hard_state}, log to {raft.log.last_id}, snapshot {raft.commit_index}")
-        self.watcher.started(self)
-        self._prepare()
-        self.poke()
 
     def crash(self) -> None:
         """Power goes. A write that is under way has got anywhere between its begin and its end."""
         world = self.world
-        for work in [*([self._writing] if self._writing else []), *self._aside.values()]:
+        for work in self.glue.workers.end() if self.glue is not None else []:
             if world.chance(0.9):
                 self.disk.crash_at = self.disk.effects + world.random.choice((1, 2, 2, 3))
                 with suppress(SimulatedCrash, StorageError):
@@ -272,10 +266,14 @@ class SimNode:
         world.counts["crashes"] += 1
         world.counts["crashes that dropped un-synced bytes"] += dropped
         world.trace(f"{self} crashes, un-synced bytes: {how}, dropped: {dropped}")
-        self.driver = None
-        self.crash_at_write = False
-        self._reset()
+        self.glue = None
+        self.crash_at_write = self._paused = False
+        self._deferred.clear()
         self.on_down(self)
+
+    def crash_in_write(self) -> None:
+        self.crash()
+        self.world.after(self.world.random.choice((0.02, 0.3, 1.0)) * self.world.random.random(), self.start)
 
     def _content(self) -> dict[str, bytes]:
         content: dict[str, bytes] = {}
@@ -295,7 +293,7 @@ class SimNode:
             action()
         self.poke()
 
-    def _when_running(self, action: Callable[[], None]) -> None:
+    def when_running(self, action: Callable[[], None]) -> None:
         """Do it now, or when the node goes on; it is lost if the node crashes before."""
         if self._paused:
             self._deferred.append(action)
@@ -305,47 +303,36 @@ class SimNode:
     # Input
 
     def submit(self, action: Callable[[Driver], None]) -> None:
-        """A client's request: handed to the driver now, or when a paused node goes on. Only while it is up."""
-        assert self.driver is not None
-        self._when_running(partial(self._submit, action))
+        """A client's or a peer's doing: now, or when a paused node goes on. Nothing if the node is down."""
+        if self.glue is not None:
+            self.when_running(partial(self._submit, action))
 
     def _submit(self, action: Callable[[Driver], None]) -> None:
-        assert self.driver is not None
-        action(self.driver)
+        assert self.glue is not None
+        action(self.glue.driver)
         self.poke()
 
     def receive(self, messages: Sequence[PeerMessage]) -> None:
-        if self.driver is not None:
-            self._when_running(partial(self._receive, messages))
-
-    def _receive(self, messages: Sequence[PeerMessage]) -> None:
-        assert self.driver is not None
-        self.driver.receive(messages, self.clock)
-        self.poke()
+        self.submit(lambda driver: driver.receive(messages, self.clock))
 
     def stream_lost(self, peer: int) -> None:
-        if self.driver is not None:
-            self._when_running(partial(self._stream_lost, peer))
-
-    def _stream_lost(self, peer: int) -> None:
-        assert self.driver is not None
-        self.driver.stream_lost(peer, self.clock)
-        self.poke()
+        self.submit(lambda driver: driver.stream_lost(peer, self.clock))
 
     # Running
 
     def poke(self) -> None:
-        if self.driver is not None and not self._scheduled and not self._paused:
+        if self.glue is not None and not self._scheduled and not self._paused:
             self._scheduled = True
             self.world.after(self.world.random.uniform(0, 0.0002), self._run, self.incarnation)
 
     def _run(self, incarnation: int) -> None:
-        if incarnation != self.incarnation or self.driver is None:
+        if incarnation != self.incarnation or self.glue is None:
             return
         self._scheduled = False
         if self._paused:
             return
-        driver, raft = self.driver, self.driver.raft
+        glue = self.glue
+        driver, raft = glue.driver, glue.driver.raft
         try:
             effects = driver.run(self.clock, self.wall_ms)
         except AssertionError as error:
@@ -354,11 +341,9 @@ class SimNode:
             f"{self} {type(raft.role).__name__} t{raft.term} log {raft.log.last_id.term}.{raft.log.last_index}"
             f" durable {raft.durability.persisted_index} commit {raft.commit_index} applied {self.state.applied_index}"
         )
-        self._carry_out(effects)
-        if self.driver is not driver:
-            return  # it crashed in the middle of this
+        glue.carry_out(effects)
         deadline = driver.next_deadline()
-        if deadline < self._timer_at:
+        if self.glue is glue and deadline < self._timer_at:
             self._timer_at = deadline
             self.world.at(self._world_time(deadline), self._on_timer, self.incarnation, deadline)
 
@@ -367,119 +352,27 @@ class SimNode:
             self._timer_at = float("inf")
             self.poke()
 
-    def _carry_out(self, effects: Effects) -> None:
-        for to in sorted(effects.sends):
-            self.network.send(self.member_id, to, effects.sends[to])
-        for answer in effects.answers:
-            self.on_answer(answer)
-        for done in effects.reads:
-            self.on_read(done)
-        if effects.persist is not None:
-            self._persist(effects.persist)
-        for load in effects.loads:
-            self._load(load)
-        if effects.apply_load is not None:
-            first, last = effects.apply_load
-            self.world.counts["entries loaded for apply"] += 1
-            self._on_disk(partial(self.storage.read, first, 2048, last), self._apply_loaded)
-        if effects.snapshot is not None:
-            self._spawn(self._take_snapshot(effects.snapshot))
-        if effects.restore is not None:
-            self._spawn(self._restore(effects.restore))
-        if effects.compact is not None:
-            self._on_disk(partial(self.storage.compact, effects.compact), self._compacted)
-        if effects.again:
-            self.poke()
+    # What the glue and its threads ask for
 
-    # The disk's thread: one thing at a time, in order
+    def send(self, to: int, messages: Sequence[PeerMessage]) -> None:
+        self.network.send(self.member_id, to, messages)
 
-    def _persist(self, batch: Persist) -> None:
-        self._on_disk(partial(self._write, batch), self._persisted)
+    def answer(self, answer: Answer) -> None:
+        self.on_answer(answer)
 
-    def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
-        self.storage.write(
-            hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=batch.chunks, entries=batch.entries
-        )
-        self.watcher.written(self, batch.entries, batch.snapshot.id if batch.snapshot else None)
-        finished = next((chunk.meta for chunk in batch.chunks if chunk.done), None)
-        return None if finished is None else (finished, self.storage.finish_received(finished))
+    def read_done(self, done: ReadDone) -> None:
+        self.on_read(done)
 
-    def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
-        assert self.driver is not None
-        self.driver.set_room_bytes(self.storage.room_bytes)
-        self.driver.persisted(received, self.clock)
-        self._prepare()
+    def written(self, entries: Sequence[Entry], snapshot: EntryId | None) -> None:
+        self.watcher.written(self, entries, snapshot)
 
-    def _apply_loaded(self, entries: list[Entry]) -> None:
-        assert self.driver is not None
-        self.driver.entries_for_apply(entries)
+    def restored(self) -> None:
+        self.watcher.restored(self)
 
-    def _compacted(self, _: None) -> None:
-        assert self.driver is not None
-        self.driver.set_room_bytes(self.storage.room_bytes)
-
-    def _load(self, load: LoadEntries | LoadChunk) -> None:
-        assert self.driver is not None
-        if isinstance(load, LoadEntries):
-            self.world.counts["entries loaded for a peer"] += 1
-            last = self.driver.raft.log.last_id.index
-            self._on_disk(
-                partial(self.storage.read, load.first, load.bytes_max, last), partial(self._entries_loaded, load)
-            )
-        else:
-            self._on_disk(partial(self._read_chunk, load), partial(self._chunk_loaded, load))
-
-    def _entries_loaded(self, load: LoadEntries, entries: list[Entry]) -> None:
-        assert self.driver is not None
-        self.driver.step(EntriesLoaded(now=self.clock, peer=load.peer, first=load.first, entries=tuple(entries)))
-
-    def _read_chunk(self, load: LoadChunk) -> tuple[SnapshotMeta, bytes | None]:
-        meta = load.meta or self.storage.snapshot_meta
-        assert meta is not None
-        return meta, self.storage.read_chunk(meta, load.offset, load.bytes_max)
-
-    def _chunk_loaded(self, load: LoadChunk, found: tuple[SnapshotMeta, bytes | None]) -> None:
-        assert self.driver is not None
-        meta, data = found
-        self.driver.step(ChunkLoaded(now=self.clock, peer=load.peer, meta=meta, offset=load.offset, data=data))
-
-    def _on_disk(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._queue.append((work, then))
-        if self._writing is None:
-            self._next_on_disk()
-
-    def _next_on_disk(self) -> None:
-        work, then = self._queue.popleft()
-        self._writing = work
-        time = self._disk_time()
-        if self.crash_at_write:
-            self.world.after(time * self.world.random.random(), self._crash_at_write, self.incarnation)
-        self.world.after(time, self._disk_done, self.incarnation, work, then)
-
-    def _crash_at_write(self, incarnation: int) -> None:
-        if incarnation == self.incarnation and self.driver is not None:
-            self.crash()
-            self.world.after(self.world.random.choice((0.02, 0.3, 1.0)) * self.world.random.random(), self.start)
-
-    def _disk_time(self) -> float:
+    def disk_time(self) -> float:
         return self.world.random.expovariate(1 / (self.disk_delay_s * self.disk_slowness))
 
-    def _disk_done(self, incarnation: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        if incarnation != self.incarnation or self.driver is None:
-            return
-        result = self._guarded(work)
-        if self.driver is None:
-            return
-        self._writing = None
-        if self._queue:
-            self._next_on_disk()
-        self._when_running(partial(self._finish, then, result))
-
-    def _finish(self, then: Callable[[Any], None], result: Any) -> None:
-        then(result)
-        self.poke()
-
-    def _guarded(self, work: Callable[[], Any]) -> Any:
+    def guarded(self, work: Work) -> Any:
         """A failed sync ends the process at once, as it does in `server/run.py`."""
         try:
             return work()
@@ -496,89 +389,5 @@ class SimNode:
     def _end(self, why: str) -> None:
         self.world.counts[why] += 1
         self.disk.fault = None
-        self._writing = None
         self.crash()
         self.world.after(self.world.random.uniform(0.01, 0.5), self.start)
-
-    # Work beside the log: generators that yield the next piece of blocking work
-
-    def _spawn(self, job: Iterator[Callable[[], Any]]) -> None:
-        self._aside_number += 1
-        self._continue(self.incarnation, self._aside_number, job)
-
-    def _continue(self, incarnation: int, number: int, job: Iterator[Callable[[], Any]]) -> None:
-        if incarnation != self.incarnation or self.driver is None:
-            return
-        work = next(job, None)
-        if work is None:
-            self.poke()
-            return
-        self._aside[number] = work
-        self.world.after(self._disk_time(), self._piece_done, incarnation, number, job, work)
-
-    def _piece_done(
-        self, incarnation: int, number: int, job: Iterator[Callable[[], Any]], work: Callable[[], Any]
-    ) -> None:
-        if incarnation != self.incarnation or self.driver is None:
-            return
-        self._aside.pop(number, None)
-        self._guarded(work)
-        self._when_running(partial(self._continue, incarnation, number, job))
-
-    def _prepare(self) -> None:
-        if not self._preparing and self.driver is not None and self.storage.needs_prepare:
-            self._preparing = True
-            self._spawn(self._prepare_aside())
-
-    def _prepare_aside(self) -> Iterator[Callable[[], Any]]:
-        full: list[DiskFull] = []
-        yield partial(_unless_full, self.storage.prepare, full)
-        assert self.driver is not None
-        self._preparing = False
-        self.driver.set_room_bytes(self.storage.room_bytes)
-        if full:
-            self.world.counts["segments not prepared: disk full"] += 1
-            incarnation = self.incarnation
-            self.world.after(PREPARE_RETRY_S, lambda: self._prepare() if incarnation == self.incarnation else None)
-
-    def _take_snapshot(self, job: SnapshotJob) -> Iterator[Callable[[], Any]]:
-        assert self.driver is not None
-        full: list[DiskFull] = []
-        made: list[Any] = []
-        yield partial(
-            _unless_full,
-            lambda: made.append(self.storage.new_snapshot(id=job.id, time_ms=job.time_ms, membership=job.membership)),
-            full,
-        )
-        for name, version, required, chunks in job.sections:
-            for chunk in [None, *chunks]:
-                if full:
-                    break
-                writer: SnapshotWriter = made[0]
-                if chunk is None:
-                    yield partial(_unless_full, partial(writer.section, name, version, required), full)
-                else:
-                    yield partial(_unless_full, partial(writer.write, chunk), full)
-        if not full:
-            yield partial(_unless_full, lambda: made.append(made[0].finish()), full)
-        if full:
-            self.world.counts["snapshots not taken: disk full"] += 1
-        else:
-            self.world.counts["snapshots taken"] += 1
-        self.driver.snapshot_taken(job, None if full else made[-1], self.clock)
-
-    def _restore(self, meta: SnapshotMeta) -> Iterator[Callable[[], Any]]:
-        assert self.driver is not None
-        yield lambda: None
-        self.state.restore(self.storage.open_snapshot().sections())
-        self.world.counts["snapshots installed"] += 1
-        self.driver.restored(meta)
-        self.watcher.restored(self)
-
-
-def _unless_full(work: Callable[[], Any], full: list[DiskFull]) -> None:
-    if not full:
-        try:
-            work()
-        except DiskFull as error:
-            full.append(error)

@@ -173,12 +173,11 @@ class KvWorkload:
             if isinstance(command, Delete):
                 yield command.key, replace(basis, sees_something=True, sets=True, set=None)
                 return
-            expected = {}
             if command.if_absent:
-                expected = {"sees": True, "saw": None}
+                basis = replace(basis, sees=True, saw=None)
             elif command.if_revision is not None:
-                expected = {"sees": True, "saw": self.values[command.key, command.if_revision]}
-            yield command.key, replace(basis, sets=True, set=command.value, **expected)  # type: ignore[arg-type]
+                basis = replace(basis, sees=True, saw=self.values[command.key, command.if_revision])
+            yield command.key, replace(basis, sets=True, set=command.value)
 
     def _batch(
         self, operations: Sequence[Operation], basis: linearizability.Operation
