@@ -237,7 +237,7 @@ class Storage:
         self._log.prepare()
 
     def release_reserve(self) -> bool:
-        """Give up a prepared segment, so that a snapshot finds room. False where there is none. `prepare` remakes it."""
+        """Give up a prepared segment so that a snapshot finds room; `prepare` remakes it. False if there is none."""
         return self._log.release_reserve()
 
     @property
