@@ -1,8 +1,9 @@
 """Raftwright: a Raft service for Kubernetes and a Raft library.
 
-`raftwright.Client` and what belongs to it are here, loaded when they are first asked for: a node needs none of it.
+`raftwright.Client`, `raftwright.Node` and what belongs to them are here, loaded when they are first asked for.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from raftwright.version import __version__
@@ -26,8 +27,19 @@ if TYPE_CHECKING:
     )
     from raftwright.client.results import Item, Value
     from raftwright.kv.commands import Compare, Delete, Put
+    from raftwright.machine.base import StateMachine
+    from raftwright.machine.registry import command
+    from raftwright.server.machine import ApplyContext
+
+_LIBRARY = {
+    "ApplyContext": "raftwright.server.machine",
+    "StateMachine": "raftwright.machine.base",
+    "command": "raftwright.machine.registry",
+}
+"""What embedding a node takes, and where it is."""
 
 __all__ = [
+    "ApplyContext",
     "Client",
     "ClientClosed",
     "Compare",
@@ -42,18 +54,23 @@ __all__ = [
     "Put",
     "RaftwrightError",
     "SessionExpired",
+    "StateMachine",
     "Timeout",
     "TooLarge",
     "TooManyRequests",
     "Unavailable",
     "Value",
     "__version__",
+    "command",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'raftwright' has no attribute {name!r}")
+    home = _LIBRARY.get(name)
+    if home is not None:
+        return getattr(importlib.import_module(home), name)
     from raftwright.client import client, errors, results
     from raftwright.kv import commands
 

@@ -6,7 +6,7 @@ the state and the commands; limits are checked before proposing and never here.
 Every changing command gives the store the next revision, and the keys it changes get it; a failed one gives none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,17 @@ from raftwright.client.models import (
     encode_results,
 )
 from raftwright.kv import snapshot
-from raftwright.kv.commands import Batch, Command, CommandLimits, Compare, Delete, Put, check_limits, decode_blob
+from raftwright.kv.commands import (
+    Batch,
+    Command,
+    CommandLimits,
+    Compare,
+    Delete,
+    Put,
+    check_limits,
+    decode_blob,
+    encode_blob,
+)
 from raftwright.kv.index import RUN_KEYS, KeyIndex, merged_from
 from raftwright.kv.snapshot import Item
 from raftwright.server.machine import Applied, ApplyContext, Change
@@ -49,6 +59,9 @@ class KvMachine:
         self._index = KeyIndex()
 
     # --- commands
+
+    def join(self, encoded: Sequence[bytes]) -> bytes:
+        return encode_blob(encoded)
 
     def decode(self, blob: bytes) -> list[Any]:
         return decode_blob(blob)

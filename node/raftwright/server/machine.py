@@ -4,14 +4,14 @@ The driver and `server/state.py` call it. Its one rule: `apply` reads nothing bu
 and the context; no clock, no setting, no environment, so that every node ends in the same state.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from raftwright.kv.commands import InvalidCommand
 
-__all__ = ["Applied", "ApplyContext", "Change", "InvalidCommand", "InvalidSnapshot", "Machine"]
+__all__ = ["Applied", "ApplyContext", "Change", "InvalidCommand", "InvalidSnapshot", "Machine", "SnapshotFailed"]
 
 
 class ApplyContext(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +42,10 @@ class InvalidSnapshot(ValueError):
     """The bytes are no snapshot of this machine, of a version it knows. An environment error: the node stops."""
 
 
+class SnapshotFailed(Exception):
+    """A machine cannot write its state. The node goes on without that snapshot, and tries again later."""
+
+
 class Machine(Protocol):
     """A deterministic state machine. Everything runs on one thread, and nothing here waits."""
 
@@ -49,6 +53,9 @@ class Machine(Protocol):
     """Says what the snapshots are of; a node refuses those of another machine."""
     version: int
     """Format version of the snapshots that this machine makes; it reads those up to it."""
+
+    def join(self, encoded: Sequence[bytes]) -> bytes:
+        """One blob of commands that were encoded one by one."""
 
     def decode(self, blob: bytes) -> list[Any]:
         """The commands of a blob. Raises InvalidCommand for bytes that are none; total: nothing else is raised."""

@@ -8,7 +8,7 @@ import logging
 import zlib
 from typing import Any
 
-from raftwright.kv.commands import InvalidCommand, encode_blob
+from raftwright.kv.commands import InvalidCommand
 from raftwright.raft.entries import EntryKind
 from raftwright.raft.errors import NotLeader, ProposalDropped, Refusal
 from raftwright.raft.events import Propose, TransferLeadership
@@ -119,7 +119,7 @@ class Proposer:
         self._queue_singles(tokens[start:], commands[start:], encoded[start:], deadline)
 
     def _queue_singles(self, tokens: list[Any], commands: list[Any], encoded: list[bytes], deadline: float) -> None:
-        blob = Blob(origin=Origin(count=len(tokens)), data=encode_blob(encoded))
+        blob = Blob(origin=Origin(count=len(tokens)), data=self._machine.join(encoded))
         self._writes.queue_admitted(Write(blob, commands, tokens, deadline), admitted_bytes=sum(map(len, encoded)))
 
     def _propose_all(self, now: float, wall_ms: int, effects: Effects) -> None:
