@@ -62,6 +62,7 @@ def whole_log(store: Storage, bytes_max: int = 1 << 20) -> list[Entry]:
     found: list[Entry] = []
     first = store.first_index
     while batch := store.read(first, bytes_max, store.last_id.index):
+        assert [each.index for each in batch] == list(range(first, first + len(batch)))
         found += batch
         first = batch[-1].index + 1
     return found
