@@ -228,7 +228,8 @@ def test_a_replacement_that_is_taken_out_does_not_take_the_old_member_along() ->
     members[2] = intents.with_intent(members[2], remove=7)
     members[3] = intents.with_intent(members[3], promote=7, replaces=2)
     alone: Membership = replace(base, members=members)
-    assert not intents.without_member(alone, 3)[2].intent
+    assert not intents.called_off(alone, frozenset({3}))[2].intent
     members[4] = intents.with_intent(members[4], promote=7)
     together = replace(base, members=members)
-    assert intents.without_member(together, 3)[2].intent == {"remove": 7}, "another of the group still comes"
+    assert intents.called_off(together, frozenset({3}))[2].intent == {"remove": 7}, "another of the group still comes"
+    assert not intents.called_off(together, frozenset({3, 4}))[2].intent

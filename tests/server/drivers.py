@@ -11,7 +11,8 @@ from raftwright.raft.membership import Addresses, Member, first_membership
 from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.driver import Driver, DriverSettings
-from raftwright.server.effects import Answer, Effects, Persist, ReadDone
+from raftwright.server.effects import Answer, ControlDone, Effects, Persist, ReadDone
+from raftwright.server.membership_requests import Call
 from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import PeerMessage, decode_frame, encode_frame
 from raftwright.server.writes import Write
@@ -41,6 +42,9 @@ class Cluster:
         self.now = 100.0
         self.answers: list[Answer] = []
         self.reads: list[ReadDone] = []
+        self.controls: list[ControlDone] = []
+        self.settings = settings
+        self.membership = membership
         self.persists: dict[int, deque[Persist]] = {}
         self.network: deque[tuple[int, PeerMessage]] = deque()
         self.sent: list[PeerMessage] = []
@@ -50,20 +54,24 @@ class Cluster:
         self.effects: dict[int, Effects] = {}
         self.drivers: dict[int, Driver] = {}
         for number in membership.members:
-            meta = SnapshotMeta(id=FOUNDING, time_ms=0, membership=membership)
-            recovered = Recovered(hard_state=HardState(term=1), snapshot=meta, base=FOUNDING, last=FOUNDING)
-            raft = Raft(
-                member_id=number,
-                settings=RaftSettings(),
-                recovered=recovered,
-                random=random.Random(number),
-                now=self.now,
-            )
-            state = ReplicatedState(KvMachine(), applied=FOUNDING)
-            self.persists[number] = deque()
-            self.drivers[number] = Driver(
-                raft=raft, state=state, membership=membership, settings=DriverSettings(**settings)
-            )
+            self.start(number)
+
+    def start(self, number: int) -> None:
+        """Start a member, from the first snapshot, whether or not it was a founding one."""
+        meta = SnapshotMeta(id=FOUNDING, time_ms=0, membership=self.membership)
+        recovered = Recovered(hard_state=HardState(term=1), snapshot=meta, base=FOUNDING, last=FOUNDING)
+        raft = Raft(
+            member_id=number,
+            settings=RaftSettings(),
+            recovered=recovered,
+            random=random.Random(number),
+            now=self.now,
+        )
+        state = ReplicatedState(KvMachine(), applied=FOUNDING)
+        self.persists[number] = deque()
+        self.drivers[number] = Driver(
+            raft=raft, state=state, membership=self.membership, settings=DriverSettings(**self.settings)
+        )
 
     def __getitem__(self, number: int) -> Driver:
         return self.drivers[number]
@@ -81,6 +89,7 @@ class Cluster:
             self.persists[number].append(effects.persist)
         self.answers += effects.answers
         self.reads += effects.reads
+        self.controls += effects.controls
         return effects
 
     def sync(self, number: int) -> None:
@@ -93,7 +102,7 @@ class Cluster:
         """Everything that is on its way arrives, and what follows from it, but no disk moves."""
         while self.network:
             to, message = self.network.popleft()
-            if to not in self.cut:
+            if to not in self.cut and to in self.drivers:
                 self.drivers[to].receive([message], self.now)
                 self.run(to)
 
@@ -142,6 +151,18 @@ class Cluster:
         blob = blob_of(command, session=session, first_seq=first_seq)
         deadline = self.now + self.drivers[number].settings.request_timeout_s
         self.drivers[number].write(Write(blob, [command], token, deadline))
+
+    def ask(self, number: int, call: Call, *, wait_s: float = 3.0) -> ControlDone:
+        """Call a member and let time pass until it answers."""
+        token = object()
+        self.drivers[number].ask(call, token, self.now)
+        end = self.now + wait_s
+        while self.now < end:
+            self.wait(0.01)
+            for done in self.controls:
+                if done.token is token:
+                    return done
+        raise AssertionError(f"no answer in {wait_s} s")
 
     def answer_of(self, token: Any) -> Answer | None:
         found = [answer for answer in self.answers if answer.token == token]

@@ -61,11 +61,15 @@ def target_of(membership: Membership, group: int) -> Membership:
     )
 
 
-def without_member(membership: Membership, member_id: int) -> dict[int, Member]:
-    """The members left after one is taken out. Was it the last of a group that had to catch up, the rest of the group
-    is called off: nobody who cancels a replacement wants the old member removed all the same."""
-    members = {key: member for key, member in membership.members.items() if key != member_id}
-    group = group_of(membership.members[member_id], PROMOTE)
-    if group is None or promotions(membership, group) - {member_id}:
-        return members
-    return {key: without_group(member, group) for key, member in members.items()}
+def called_off(membership: Membership, leaving: frozenset[int]) -> dict[int, Member]:
+    """The members once nothing is to become of those who leave. Where they were the last of a group that had to catch
+    up, the rest of the group is called off: who cancels a replacement does not want the old member removed."""
+    members = dict(membership.members)
+    affected = set()
+    for key in leaving:
+        affected.add(group_of(members[key], PROMOTE))
+        members[key] = replace(members[key], intent={})
+    for group in sorted(group for group in affected if group is not None):
+        if not promotions(replace(membership, members=members), group):
+            members = {key: without_group(member, group) for key, member in members.items()}
+    return members

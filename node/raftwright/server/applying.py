@@ -11,6 +11,7 @@ from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft
 from raftwright.server.effects import Answer, Effects
 from raftwright.server.errors import IdempotencyConflict, SessionExpired
+from raftwright.server.lags import Lags
 from raftwright.server.snapshotting import Snapshotting
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
 from raftwright.server.writes import Write, Writes
@@ -33,6 +34,7 @@ class Applier:
         """As of the applied index: what a snapshot carries."""
         self.restoring: SnapshotMeta | None = None
         """The leader's snapshot that takes the place of the state machine; nothing is applied until it did."""
+        self.lags = Lags()
         self.commands = 0
         self.entries = 0
         self._durable: SnapshotMeta | None = None
@@ -89,6 +91,7 @@ class Applier:
             count += outcome.origin.count
         self.entries += 1
         self.commands += count
+        self.lags.note(entry.index, count, len(entry.payload), entry.time_ms)
         self._snapshotting.commands += count
         self._snapshotting.bytes += len(entry.payload)
         if own:

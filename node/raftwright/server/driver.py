@@ -28,13 +28,15 @@ from raftwright.raft.messages import AppendEntries
 from raftwright.raft.raft import Raft
 from raftwright.raft.roles import Candidate
 from raftwright.server.applying import Applier
+from raftwright.server.control import Control
 from raftwright.server.effects import Effects, SnapshotJob
+from raftwright.server.membership_requests import Call
 from raftwright.server.proposing import Proposer
 from raftwright.server.reads import Reads
 from raftwright.server.rounds import Rounds
 from raftwright.server.snapshotting import RETRY_S, Snapshotting
 from raftwright.server.state import ReplicatedState
-from raftwright.server.wire import Forward, ForwardReply, PeerMessage
+from raftwright.server.wire import ControlReply, ControlRequest, Forward, ForwardReply, PeerMessage
 from raftwright.server.writes import Write, Writes
 
 _log = logging.getLogger(__name__)
@@ -86,21 +88,23 @@ class Driver:
         self.applier = Applier(
             raft=raft, state=state, membership=membership, writes=self.writes, snapshotting=self.snapshotting
         )
+        self.control = Control(raft=raft, lags=self.applier.lags, first_request=raft.read_request_number)
         self.read_rounds = 0
         self.elections = 0
         """That this node began."""
         self._inbox: list[AnyEvent] = []
-        self._forwarded: list[Forward | ForwardReply] = []
+        self._forwarded: list[Forward | ForwardReply | ControlRequest | ControlReply] = []
         self._lost_peers: list[int] = []
         self._seen_leader: tuple[int, int | None, bool] = (0, None, False)
         self._seen_membership = -1
+        self._seen_removed = False
         self._sweep_at = 0.0
 
     # Inputs: cheap, they only queue
 
     def receive(self, messages: Sequence[PeerMessage], now: float) -> None:
         for message in messages:
-            if isinstance(message, Forward | ForwardReply):
+            if isinstance(message, Forward | ForwardReply | ControlRequest | ControlReply):
                 self._forwarded.append(message)
                 continue
             if isinstance(message, AppendEntries) and message.entries and not self.proposer.has_room_for(message):
@@ -122,6 +126,10 @@ class Driver:
     def read(self, token: Any, now: float) -> None:
         """Ask for a linearizable read. Raises TooManyRequests."""
         self.reads.add(token, now + self.settings.request_timeout_s)
+
+    def ask(self, call: Call, token: Any, now: float) -> None:
+        """A call about members or the leader, for `Effects.controls` to answer. Raises TooManyRequests."""
+        self.control.ask(call, token, now + self.settings.request_timeout_s)
 
     def stream_lost(self, peer: int, now: float) -> None:
         self._lost_peers.append(peer)
@@ -171,7 +179,7 @@ class Driver:
     def next_deadline(self) -> float:
         """When to `run` with a Tick at the latest."""
         deadline = self.raft.next_deadline
-        if self.writes.is_waiting or self.reads.count:
+        if self.writes.is_waiting or self.reads.count or self.control.is_waiting:
             deadline = min(deadline, self._sweep_at)
         if self.reads.is_waiting:
             deadline = min(deadline, max(self.reads.retry_at, self._sweep_at - SWEEP_INTERVAL_S))
@@ -185,14 +193,19 @@ class Driver:
         self._step_all(now, effects)
         self._notice_leader(now, effects)
         for message in self._take_forwarded():
-            if isinstance(message, Forward):
-                self.proposer.take_forward(message, now, effects)
-            else:
-                self.proposer.take_reply(message, now, effects)
+            match message:
+                case Forward():
+                    self.proposer.take_forward(message, now, effects)
+                case ForwardReply():
+                    self.proposer.take_reply(message, now, effects)
+                case _:
+                    self.control.receive(message, now, effects)
+        self.control.run(now, wall_ms, effects)
         self.proposer.run(now, wall_ms, effects, round_under_way=self.rounds.current is not None)
         self._ask_for_reads(now)
         self._take_ready(now, effects)
         self._apply(now, effects)
+        self.control.settle(now, wall_ms, effects)
         self.rounds.start(effects)
         self._sweep(now, effects)
         self.snapshotting.must_free = self.proposer.is_full
@@ -219,7 +232,7 @@ class Driver:
         if now >= self.raft.next_deadline:
             self.raft.step(Tick(now=now))
 
-    def _take_forwarded(self) -> list[Forward | ForwardReply]:
+    def _take_forwarded(self) -> list[Forward | ForwardReply | ControlRequest | ControlReply]:
         forwarded, self._forwarded = self._forwarded, []
         return forwarded
 
@@ -271,3 +284,5 @@ class Driver:
         if self.raft.membership.version != self._seen_membership:
             self._seen_membership = self.raft.membership.version
             effects.membership = self.raft.membership
+        if not self._seen_removed and self.raft.committed_membership.was_removed(self.raft.own_id):
+            self._seen_removed = effects.removed = True

@@ -49,6 +49,18 @@ class ReadDone:
 
 
 @dataclass(slots=True, kw_only=True)
+class ControlDone:
+    """The end of a call about members or the leader, for whoever holds `token`: an answer or an error."""
+
+    token: Any
+    status: int = 200
+    """202: the change goes on by itself."""
+    answer: Any = None
+    """A struct of `client.member_models`."""
+    error: ServiceError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class SnapshotJob:
     """Write these sections to a new snapshot, in slices so that nothing stalls, then `Driver.snapshot_taken`."""
 
@@ -68,6 +80,7 @@ class Effects:
     sends: dict[int, list[PeerMessage]] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     reads: list[ReadDone] = field(default_factory=list)
+    controls: list[ControlDone] = field(default_factory=list)
     loads: list[LoadEntries | LoadChunk] = field(default_factory=list)
     apply_load: tuple[int, int] | None = None
     """First and last index of entries to read from disk for apply, then `Driver.entries_for_apply`."""
@@ -78,6 +91,8 @@ class Effects:
     """The first index that the log on disk must keep."""
     membership: Membership | None = None
     """The newest membership, where it changed: whom to connect to."""
+    removed: bool = False
+    """This member was removed, for good: said once."""
     leader_changed: bool = False
     committed: list[tuple[float, int]] = field(default_factory=list)
     """Of each entry of this leader's that was applied: seconds since it was proposed, and its commands."""

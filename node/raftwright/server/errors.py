@@ -97,6 +97,69 @@ class NotServing(ServiceError):
     retry_after_s = 1.0
 
 
+# Refusals of calls about members and the leader: nothing has happened.
+
+
+class MembershipRefusal(ServiceError):
+    """Base."""
+
+    kind, title, status = "membership-refused", "The membership was not changed", 409
+    outcome: Outcome = "none"
+
+
+class ChangePending(MembershipRefusal):
+    kind, title = "membership-change-pending", "Another change of the membership is under way"
+    retry_after_s = 0.5
+
+
+class MembershipOutdated(MembershipRefusal):
+    kind, title, status = "membership-outdated", "The membership is not at that version any more", 412
+
+
+class NotCommittedInTerm(MembershipRefusal):
+    kind, title, status = "not-committed-in-term", "The new leader has not committed anything yet", 503
+    retry_after_s = 0.2
+
+
+class LastVoter(MembershipRefusal):
+    kind, title = "last-voter", "That would leave no voter"
+
+
+class NoQuorumLeft(MembershipRefusal):
+    kind, title = "no-quorum-left", "Fewer than a quorum of the new voters can be reached"
+
+
+class Lagging(MembershipRefusal):
+    kind, title = "lagging", "The learner has not caught up"
+    retry_after_s = 1.0
+
+
+class UnknownMember(MembershipRefusal):
+    kind, title, status = "unknown-member", "There is no such member", 404
+
+
+class NameTaken(MembershipRefusal):
+    kind, title = "name-taken", "Another store is a member under that name"
+
+
+class StoreTaken(MembershipRefusal):
+    kind, title = "store-taken", "That store is another member"
+
+
+class MemberAlive(MembershipRefusal):
+    kind, title = "member-alive", "The member to be replaced is alive"
+    retry_after_s = 1.0
+
+
+class TransferFailed(MembershipRefusal):
+    kind, title, status = "transfer-failed", "Leadership was not handed over", 503
+    retry_after_s = 0.5
+
+
+class AlreadyBootstrapped(MembershipRefusal):
+    kind, title = "already-bootstrapped", "This node does not wait to be bootstrapped so"
+
+
 ERRORS: dict[str, type[ServiceError]] = {
     error.kind: error
     for error in (
@@ -113,6 +176,18 @@ ERRORS: dict[str, type[ServiceError]] = {
         CommandTooLarge,
         ShuttingDown,
         NotServing,
+        ChangePending,
+        MembershipOutdated,
+        NotCommittedInTerm,
+        LastVoter,
+        NoQuorumLeft,
+        Lagging,
+        UnknownMember,
+        NameTaken,
+        StoreTaken,
+        MemberAlive,
+        TransferFailed,
+        AlreadyBootstrapped,
     )
 }
 """By kind, for errors that come from another node."""

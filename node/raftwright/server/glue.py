@@ -18,7 +18,7 @@ from raftwright.raft.events import ChunkLoaded, EntriesLoaded
 from raftwright.raft.ready import LoadChunk, LoadEntries
 from raftwright.server import clock
 from raftwright.server.driver import Driver
-from raftwright.server.effects import Answer, Effects, Persist, SnapshotJob
+from raftwright.server.effects import Answer, ControlDone, Effects, Persist, SnapshotJob
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
 from raftwright.server.snapshot_jobs import SnapshotJobs
@@ -53,6 +53,8 @@ class Glue:
         )
         self.failed: asyncio.Future[None] = self.loop.create_future()
         """Ends with the error that ends the node."""
+        self.removed = asyncio.Event()
+        """Set once this member finds itself removed from the membership."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="raftwright-log")
         self._side = ThreadPoolExecutor(2, thread_name_prefix="raftwright-side")
         self._tasks: asyncio.TaskGroup | None = None
@@ -136,6 +138,8 @@ class Glue:
                         token.set_result(done.index)
                     else:
                         token.set_exception(done.error)
+        for ended in effects.controls:
+            self._answer_control(ended)
         for load in effects.loads:
             self._load(load)
         if effects.apply_load is not None:
@@ -149,10 +153,20 @@ class Glue:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:
             self.transport.update(effects.membership)
+        if effects.removed:
+            self.removed.set()
         if effects.leader_changed:
             self.metrics.leader_changes += 1
         if effects.again:
             self.poke()
+
+    @staticmethod
+    def _answer_control(done: ControlDone) -> None:
+        if not done.token.done():
+            if done.error is not None:
+                done.token.set_exception(done.error)
+            else:
+                done.token.set_result((done.status, done.answer))
 
     def _answer(self, answer: Answer) -> None:
         token = answer.token

@@ -48,7 +48,33 @@ class ForwardReply:
     outcome: str = "unknown"
 
 
-PeerMessage = RaftMessage | Forward | ForwardReply
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRequest:
+    """A call about members or the leader, for the leader. Never forwarded a second time."""
+
+    from_id: int
+    to_id: int
+    id: int
+    """Counts the sender's calls; the reply returns it. One that got no reply is sent again."""
+    body: bytes
+    """JSON (`server/membership_requests.py`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlReply:
+    """What the leader says to it: an answer or what to watch for (`server/control.py`), or an error."""
+
+    from_id: int
+    to_id: int
+    id: int
+    body: bytes = b""
+    error: str | None = None
+    """`ServiceError.kind`."""
+    detail: str = ""
+    outcome: str = "unknown"
+
+
+PeerMessage = RaftMessage | Forward | ForwardReply | ControlRequest | ControlReply
 
 
 class PeerHello(msgspec.Struct, array_like=True, frozen=True):
@@ -91,6 +117,8 @@ _CLASSES: list[type[Any]] = [
     messages.ReadIndexReply,
     Forward,
     ForwardReply,
+    ControlRequest,
+    ControlReply,
 ]
 
 
