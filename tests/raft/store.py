@@ -46,6 +46,12 @@ class Disk:
         return Disk(hard_state=HardState(1, None), base=meta.id, snapshot=meta, data=data)
 
     def recovered(self, tail_entries: int) -> Recovered:
+        """What a restart finds. A snapshot that the log does not lead up to replaces it, as in the real storage: what
+        was applied may have been saved before the own write of the log was done."""
+        if self.snapshot is not None and not self.logs(self.snapshot.id):
+            self.base, self.entries = self.snapshot.id, []
+            if self.hard_state.term < self.snapshot.id.term:
+                self.hard_state = HardState(self.snapshot.id.term, None)
         runs: list[EntryId] = []
         for entry in self.entries:
             if not runs or runs[-1].term != entry.term:
@@ -95,8 +101,12 @@ class Disk:
         """Whether the entry is durable here, by itself or as a part of the snapshot."""
         if self.snapshot is not None and entry_id.index <= self.snapshot.id.index:
             return True
+        return self.logs(entry_id)
+
+    def logs(self, entry_id: EntryId) -> bool:
+        """Whether the log has this very entry, or begins right after it."""
         position = entry_id.index - self.base.index - 1
-        return 0 <= position < len(self.entries) and self.entries[position].id == entry_id
+        return entry_id == self.base or (0 <= position < len(self.entries) and self.entries[position].id == entry_id)
 
     def read(self, first: int, last: int) -> tuple[Entry, ...]:
         start = first - self.base.index - 1
