@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from raftwright.client.models import NodeStatus
-from raftwright.kv.commands import encode_blob
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
 from raftwright.server.errors import IdempotencyConflict, ServiceError, SessionExpired
 from raftwright.server.http import ClientServer
+from raftwright.server.machine import Machine
 from raftwright.server.metrics import Metrics
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
@@ -34,8 +34,8 @@ class LocalService:
     cluster_id = "c" * 32
     term = TERM
 
-    def __init__(self, settings: NodeSettings) -> None:
-        self.machine = KvMachine(settings.command_limits)
+    def __init__(self, settings: NodeSettings, machine: Machine | None = None) -> None:
+        self.machine: Any = KvMachine(settings.command_limits) if machine is None else machine
         self.state = ReplicatedState(self.machine, applied=FOUNDED)
         self.refusing: ServiceError | None = None
         self.unready: str | None = None
@@ -65,7 +65,7 @@ class LocalService:
         if self.refusing is not None:
             raise self.refusing
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        outcome = self._apply(Blob(Origin(), encode_blob([encoded])))
+        outcome = self._apply(Blob(Origin(), self.machine.join([encoded])))
         assert outcome.results is not None
         self._settle(future, outcome.results[0])
         return future
@@ -94,7 +94,8 @@ class LocalService:
         return self.applied_index
 
     def status(self) -> NodeStatus:
-        return NodeStatus(name=self.name, state="serving", version="0", uptime_s=1.0, revision=self.machine.revision)
+        revision = getattr(self.machine, "revision", 0)
+        return NodeStatus(name=self.name, state="serving", version="0", uptime_s=1.0, revision=revision)
 
     def unready_reason(self) -> str | None:
         return self.unready
@@ -178,10 +179,10 @@ def settings_for_test(**changes: Any) -> NodeSettings:
 
 
 @asynccontextmanager
-async def running(**changes: Any) -> AsyncIterator[Running]:
+async def running(machine: Machine | None = None, /, **changes: Any) -> AsyncIterator[Running]:
     """A server on a free port, with these settings changed."""
     settings = settings_for_test(**changes)
-    service, metrics = LocalService(settings), Metrics()
+    service, metrics = LocalService(settings, machine), Metrics()
     server = ClientServer(service, settings, metrics)
     await server.start()
     writers: list[asyncio.StreamWriter] = []

@@ -5,16 +5,25 @@ may have happened.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import aiohttp
 
 from raftwright.client import http as requests
-from raftwright.client.errors import ClientClosed, InvalidRequest, RaftwrightError, Timeout, Unavailable
+from raftwright.client.errors import (
+    ClientClosed,
+    CommandFailed,
+    InvalidRequest,
+    RaftwrightError,
+    Timeout,
+    Unavailable,
+)
 from raftwright.client.groups import Operation
 from raftwright.client.http import Page, Refused
+from raftwright.client.machines import Sender, command_of, query_of
 from raftwright.client.models import Consistency, NodeStatus
 from raftwright.client.nodes import Backoff, Nodes, checked
 from raftwright.client.results import Item, Value
@@ -177,6 +186,37 @@ class Client:
             for item in page.items:
                 yield item
             following = page.next
+
+    # A state machine of one's own
+
+    async def propose(
+        self,
+        command: Any,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Have the cluster's own state machine apply a command, and return its result.
+
+        `command` is the name of one, with its `fields`; or an object of a class declared with `@raftwright.command`; or
+        bytes, for a machine of plain bytes. It happens once, whatever is lost on the way; `key` does the same for
+        calls of `propose` that are one to the caller. CommandFailed if the machine raised."""
+        sender = Sender(command_of(command, fields), key or secrets.token_hex(16))
+        try:
+            return await self._ask(sender, timeout_s)
+        except RaftwrightError as error:
+            if sender.may_have_happened and not isinstance(error, CommandFailed):
+                error.outcome = "unknown"
+            raise
+
+    async def query(
+        self, request: Any, *, consistency: ConsistencyName = "linearizable", timeout_s: float | None = None
+    ) -> Any:
+        """Ask the cluster's own state machine: what its `query` returns for `request`, which is anything that JSON
+        has, or bytes. QueryFailed if it raised."""
+        _consistency(consistency)
+        return await self._ask(Sender(query_of(request, consistency), None), timeout_s)
 
     async def status(self, endpoint: str | None = None, *, timeout_s: float | None = None) -> NodeStatus:
         """The status of the node at `endpoint`, or of any node that answers."""

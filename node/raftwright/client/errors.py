@@ -44,6 +44,24 @@ class PreconditionFailed(RaftwrightError):
         """Which operation of a batch, counted from 0."""
 
 
+class CommandFailed(RaftwrightError):
+    """The state machine raised when it applied the command, on every node alike: a result. `error` is the class of the
+    exception."""
+
+    kind = "command-failed"
+    outcome: Outcome = "none"
+
+    def __init__(self, message: str, *, error: str = "") -> None:
+        super().__init__(f"{error}: {message}" if error else message)
+        self.error = error
+
+
+class QueryFailed(CommandFailed):
+    """The state machine raised when it was asked."""
+
+    kind = "query-failed"
+
+
 class Timeout(RaftwrightError):
     """The operation's time was up before an answer came. For a write that had been sent, `outcome` is `unknown`."""
 
@@ -114,6 +132,8 @@ class ClientClosed(RaftwrightError):
 _ERRORS: tuple[type[RaftwrightError], ...] = (
     NotFound,
     PreconditionFailed,
+    CommandFailed,
+    QueryFailed,
     Timeout,
     Unavailable,
     OutcomeUnknown,
@@ -132,10 +152,13 @@ RETRIED_KINDS = frozenset({*_UNAVAILABLE, TooManyRequests.kind, OutcomeUnknown.k
 
 
 def error_of(
-    kind: str, message: str, *, outcome: Outcome | None = None, revision: int | None = None
+    kind: str, message: str, *, outcome: Outcome | None = None, revision: int | None = None, raised: str = ""
 ) -> RaftwrightError:
-    """The error of a problem's kind, as a node reported it; of the base class where this client knows no such kind."""
+    """The error of a problem's kind, as a node reported it; of the base class where this client knows no such kind.
+    `raised` is the class of the state machine's exception."""
     error = _BY_KIND.get(kind, RaftwrightError)
     if error is PreconditionFailed:
         return PreconditionFailed(message, revision=revision)
+    if issubclass(error, CommandFailed):
+        return error(message, error=raised)
     return error(message, outcome=outcome)

@@ -79,10 +79,11 @@ async def _get(http: aiohttp.ClientSession, endpoint: str, path: str, query: dic
         raise Unavailable(f"{endpoint} cannot be reached: {reason_of(error)}") from None
     if answer.status == 200:
         return data
-    raise _failure(endpoint, answer.status, data)
+    raise failure_of(endpoint, answer.status, data)
 
 
-def _failure(endpoint: str, status: int, data: bytes) -> Exception:
+def failure_of(endpoint: str, status: int, data: bytes) -> Exception:
+    """What an answer that is no success means: Refused where another try may help."""
     try:
         problem = msgspec.json.decode(data, type=models.Problem)
     except ValueError:

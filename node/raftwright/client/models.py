@@ -5,7 +5,7 @@ older than its node). Results and frames are MessagePack arrays, the rest JSON o
 """
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -108,6 +108,27 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ops: list[PutOp | DeleteOp | CompareOp]
 
 
+# --- HTTP: a state machine of one's own -----------------------------------------------------------------------------
+
+
+class ProposeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    command: str
+    """The name that the command was declared with."""
+    fields: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
+    """Its fields; bytes in base64."""
+
+
+class QueryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    request: Any
+    """What the machine's `query` gets."""
+
+
+class MachineAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine returned."""
+
+    result: Any
+
+
 # --- HTTP: status and problems -------------------------------------------------------------------------------------
 
 
@@ -173,6 +194,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The key's revision, where a condition failed (absent: there is no such key)."""
     position: int | None = None
     """Which command of a frame or operation of a batch, counted from 0."""
+    error: str | None = None
+    """Of a command or query that failed: the class of the exception that the state machine raised."""
 
 
 # --- the stream: one WebSocket, binary frames ----------------------------------------------------------------------

@@ -72,7 +72,13 @@ def kind_of_problem(problem: models.Problem) -> str:
 def error_of_problem(problem: models.Problem) -> RaftwrightError:
     """The error that a problem of the API stands for."""
     message = problem.detail or problem.title
-    return error_of(kind_of_problem(problem), message, outcome=problem.outcome, revision=problem.revision)
+    return error_of(
+        kind_of_problem(problem),
+        message,
+        outcome=problem.outcome,
+        revision=problem.revision,
+        raised=problem.error or "",
+    )
 
 
 def copy_of(error: E) -> E:

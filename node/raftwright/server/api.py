@@ -7,9 +7,11 @@ ServiceError; it knows nothing of connections.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aiohttp import web
 
+from raftwright.kv.store import KvMachine
 from raftwright.server.authorize import Permission, Principal
 from raftwright.server.bodies import Bodies
 from raftwright.server.metrics import Metrics
@@ -29,6 +31,13 @@ class Api:
     openapi: bytes = b""
     streams: set["Closable"] = field(default_factory=set)
     """Streams now open, so that a node that stops can close them."""
+
+    @property
+    def kv(self) -> KvMachine:
+        """The store. Only for routes that `serves` gives to it."""
+        machine = self.service.machine
+        assert isinstance(machine, KvMachine)
+        return machine
 
 
 class Closable:
@@ -107,6 +116,8 @@ class Route:
     body: type | None = None
     """A struct of `client.models`, `bytes`, or None."""
     is_write: bool = False
+    serves: Literal["any", "kv", "own"] = "any"
+    """Which state machine must run: any one, the key-value store, or a user's own."""
 
     @property
     def query_names(self) -> frozenset[str]:

@@ -29,7 +29,7 @@ from raftwright.server.problems import (
     error_of_bug,
 )
 from raftwright.server.responses import Reply, problem_reply
-from raftwright.server.routes.table import ROUTES
+from raftwright.server.routes.table import routes_of
 from raftwright.server.service import Service
 from raftwright.server.settings import NodeSettings
 from raftwright.server.targets import decode_path, decode_query, split_target
@@ -50,18 +50,19 @@ class ClientServer:
     """Serves the HTTP API and clients' streams for `service`, from `start` to `stop`."""
 
     def __init__(self, service: Service, settings: NodeSettings, metrics: Metrics) -> None:
+        routes = routes_of(service.machine)
         self._api = Api(
             service=service,
             settings=settings,
             metrics=metrics,
             bodies=Bodies(settings.bodies_bytes_max, metrics),
-            openapi=document(ROUTES),
+            openapi=document(routes),
         )
         self._paths: dict[str, dict[str, Route]] = {}
-        for route in ROUTES:
+        for route in routes:
             self._paths.setdefault(route.path, {})[route.method] = route
-        self._keys = self._paths.pop(_KEY_PATH)
-        self._counts = {route.name: metrics.add_route(route.name) for route in ROUTES}
+        self._keys = self._paths.pop(_KEY_PATH, {})
+        self._counts = {route.name: metrics.add_route(route.name) for route in routes}
         self._other = metrics.add_route("other")
         self._server: GuardedServer | None = None
         self._listener: asyncio.Server | None = None
@@ -137,7 +138,7 @@ class ClientServer:
 
     def _find(self, method: str, path: str) -> tuple[Route, str]:
         """The route, and the key of it."""
-        if path.startswith(_KEYS):
+        if self._keys and path.startswith(_KEYS):
             methods, key = self._keys, decode_path(path[len(_KEYS) :])
         else:
             key = ""

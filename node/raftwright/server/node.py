@@ -28,6 +28,7 @@ from raftwright.server.errors import NotServing, ShuttingDown
 from raftwright.server.founding import Founding, Stranger, found
 from raftwright.server.glue import Glue
 from raftwright.server.http import ClientServer
+from raftwright.server.machine import Machine
 from raftwright.server.metrics import Metrics
 from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
 from raftwright.server.peers import LocalIdentity, PeerTransport
@@ -52,9 +53,10 @@ class WrongIdentity(Exception):
 class Node:
     """One running node. `run` does everything; the rest is what the routes ask."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(self, settings: NodeSettings, machine: Machine | None = None) -> None:
+        """`machine` is the key-value store unless it is given."""
         self.settings = settings
-        self.machine = KvMachine(settings.command_limits)
+        self.machine: Machine = KvMachine(settings.command_limits) if machine is None else machine
         self.state = ReplicatedState(self.machine)
         self.metrics = Metrics()
         self.phase = "starting"
@@ -163,7 +165,7 @@ class Node:
     def _make_durable(self, founding: Founding) -> None:
         """The first membership, the first term, then the identity that says both are there."""
         writer = self.storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=founding.membership)
-        for name, version, required, chunks in ReplicatedState(KvMachine(), applied=FOUNDING_ID).sections():
+        for name, version, required, chunks in ReplicatedState(self.machine, applied=FOUNDING_ID).sections():
             writer.section(name, version, required)
             for chunk in chunks:
                 writer.write(chunk)
@@ -327,7 +329,7 @@ class Node:
             why=self.why,
             uptime_s=clock.now() - self.started_at,
             driver=self.driver,
-            revision=self.machine.revision,
+            revision=self.machine.revision if isinstance(self.machine, KvMachine) else 0,
         )
 
     def unready_reason(self) -> str | None:

@@ -51,6 +51,26 @@ class ConditionFailed(ServiceError):
         self.position = position
 
 
+class CommandFailed(ServiceError):
+    """A result: the user's machine raised when it applied the command, on every node alike."""
+
+    kind, title, status = "command-failed", "The state machine raised an exception", 422
+    outcome: Outcome = "none"
+
+    def __init__(self, detail: str, *, error: str) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
+class QueryFailed(ServiceError):
+    kind, title, status = "query-failed", "The state machine raised an exception when it was asked", 422
+    outcome: Outcome = "none"
+
+    def __init__(self, detail: str, *, error: str) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
 class FieldInvalid(InvalidRequest):
     """An invalid request of which one part is to blame."""
 
@@ -122,6 +142,8 @@ KINDS: dict[str, type[ServiceError]] = ERRORS | {
         NoSuchRoute,
         MethodNotAllowed,
         ConditionFailed,
+        CommandFailed,
+        QueryFailed,
         EncodingUnsupported,
         HeadTooSlow,
         BodyTooSlow,
@@ -149,6 +171,7 @@ def problem_of(error: ServiceError, *, is_write: bool) -> Problem:
         field=getattr(error, "field", None),
         revision=getattr(error, "revision", None),
         position=getattr(error, "position", None),
+        error=getattr(error, "error", None),
     )
 
 

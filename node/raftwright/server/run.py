@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 
+from raftwright.machine.loading import load_machine
 from raftwright.server.founding import WrongMembers
+from raftwright.server.machine import Machine
 from raftwright.server.node import Node, WrongIdentity
 from raftwright.server.settings import NodeSettings
 from raftwright.storage.errors import StorageError, WrongStore
@@ -28,17 +30,22 @@ def run_node(settings: NodeSettings) -> int:
     _set_up_logging(settings)
     # The state is millions of long-lived objects: looking through them all over and over finds nothing.
     gc.set_threshold(50_000, 20, 100)
+    try:
+        machine = load_machine(settings.state_machine) if settings.state_machine else None
+    except ValueError as error:
+        _log.error("state_machine: %s", error)
+        return EXIT_REFUSED
     if settings.uvloop:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(settings))
+            return runner.run(_run(settings, machine))
     with asyncio.Runner() as runner:
-        return runner.run(_run(settings))
+        return runner.run(_run(settings, machine))
 
 
-async def _run(settings: NodeSettings) -> int:
-    node = Node(settings)
+async def _run(settings: NodeSettings, machine: Machine | None) -> int:
+    node = Node(settings, machine)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)

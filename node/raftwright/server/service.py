@@ -7,8 +7,8 @@ from asyncio import Future
 from typing import Any, Protocol
 
 from raftwright.client.models import NodeStatus
-from raftwright.kv.store import KvMachine
 from raftwright.server.blobs import Blob
+from raftwright.server.machine import Machine
 
 
 class Service(Protocol):
@@ -19,7 +19,7 @@ class Service(Protocol):
     def cluster_id(self) -> str | None: ...
 
     @property
-    def machine(self) -> KvMachine:
+    def machine(self) -> Machine:
         """The state of this node. Read it on the event loop only, after `read_barrier` for a linearizable read."""
         ...
 
@@ -31,7 +31,8 @@ class Service(Protocol):
 
     def write_one(self, command: Any, encoded: bytes) -> "Future[Any]":
         """One command without a session: gathered with others into a blob. The future's result is that of the
-        command (an int revision, or a failure value of `client.models`); its exception a ServiceError."""
+        command, as the machine gives it (an int revision, or a failure value of `client.models`; a
+        `machine.outcomes.Outcome` of a user's machine); its exception a ServiceError."""
         ...
 
     def write_blob(self, blob: Blob, commands: list[Any]) -> "Future[bytes]":

@@ -89,6 +89,10 @@ class NodeSettings:
         (), "The first members of a new cluster, the same for every one of them.", "members"
     )
 
+    state_machine: str = _setting(
+        "", "A state machine of one's own in place of the key-value store, as package.module:Class.", "text"
+    )
+
     election_timeout_ms: int = _count(
         600, "Without a leader for this long up to twice it, a voter campaigns.", 50, 60_000, "ms"
     )

@@ -264,7 +264,7 @@ class ClientStream(Closable):
             task.cancel()
 
     def _answer_reads(self, number: int, reads: list[Read], cost: int) -> None:
-        get = self._api.service.machine.get
+        get = self._api.kv.get
         values: list[tuple[int, bytes] | None] = []
         size = 0
         bytes_max = self._api.settings.stream_frame_bytes_max

@@ -5,6 +5,7 @@ from typing import Protocol
 from raftwright.kv.store import KvMachine
 from raftwright.raft.roles import Leader
 from raftwright.server.driver import Driver
+from raftwright.server.machine import Machine
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
 from raftwright.storage.storage import Storage
@@ -15,7 +16,7 @@ class Observed(Protocol):
 
     driver: Driver | None
     storage: Storage
-    machine: KvMachine
+    machine: Machine
     transport: PeerTransport
 
     def unready_reason(self) -> str | None: ...
@@ -26,8 +27,9 @@ def refresh(metrics: Metrics, node: Observed) -> None:
     if driver is None:
         return
     raft = driver.raft
-    metrics.revision = node.machine.revision
-    metrics.keys = len(node.machine)
+    if isinstance(node.machine, KvMachine):
+        metrics.revision = node.machine.revision
+        metrics.keys = len(node.machine)
     metrics.sessions = len(driver.state.sessions)
     metrics.is_ready = int(node.unready_reason() is None)
     metrics.elections = driver.elections

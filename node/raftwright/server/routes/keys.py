@@ -20,7 +20,7 @@ async def put_key(api: Api, call: Call) -> Reply:
 async def get_key(api: Api, call: Call) -> Reply:
     check(api, Delete(call.key))  # a key that nothing could ever have is told so, not 404
     await wait_until_readable(api, call)
-    item = api.service.machine.get(call.key)
+    item = api.kv.get(call.key)
     if item is None:
         raise KeyNotFound
     return Reply(200, OCTETS, item.value, f'ETag: "{item.revision}"\r\n')

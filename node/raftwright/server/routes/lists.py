@@ -13,7 +13,7 @@ async def list_keys(api: Api, call: Call) -> Reply:
     settings = api.settings
     limit = call.number("limit", min(LIMIT_DEFAULT, settings.page_items_max), 1, settings.page_items_max)
     await wait_until_readable(api, call)
-    page = api.service.machine.page(
+    page = api.kv.page(
         prefix=call.query.get("prefix", ""),
         start=call.query.get("start", ""),
         limit=limit,

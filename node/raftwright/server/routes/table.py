@@ -4,10 +4,21 @@
 not exist, and nothing here is without a permission.
 """
 
-from raftwright.client.models import BatchRequest, ListPage, NodeStatus, WriteAnswer
+from raftwright.client.models import (
+    BatchRequest,
+    ListPage,
+    MachineAnswer,
+    NodeStatus,
+    ProposeRequest,
+    QueryRequest,
+    WriteAnswer,
+)
+from raftwright.kv.store import KvMachine
 from raftwright.server.api import Answer, Parameter, Route
 from raftwright.server.authorize import Permission
+from raftwright.server.machine import Machine
 from raftwright.server.routes import batches, keys, lists, node, stream
+from raftwright.server.routes import machine as own
 from raftwright.server.routes.parameters import CONSISTENCY, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
 
 _WRITTEN = Answer(status=200, text="Committed and applied.", model=WriteAnswer)
@@ -27,6 +38,7 @@ ROUTES = (
         parameters=(IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY),
         body=bytes,
         is_write=True,
+        serves="kv",
     ),
     Route(
         method="GET",
@@ -38,6 +50,7 @@ ROUTES = (
         answers=(Answer(status=200, text="The value.", model=bytes, media_type=keys.OCTETS),),
         problems=(404, *_READ_PROBLEMS),
         parameters=(CONSISTENCY,),
+        serves="kv",
     ),
     Route(
         method="DELETE",
@@ -50,6 +63,7 @@ ROUTES = (
         problems=(404, *_WRITE_PROBLEMS),
         parameters=(IF_MATCH, IDEMPOTENCY_KEY),
         is_write=True,
+        serves="kv",
     ),
     Route(
         method="GET",
@@ -71,6 +85,7 @@ ROUTES = (
             ),
             CONSISTENCY,
         ),
+        serves="kv",
     ),
     Route(
         method="POST",
@@ -84,6 +99,7 @@ ROUTES = (
         parameters=(IDEMPOTENCY_KEY,),
         body=BatchRequest,
         is_write=True,
+        serves="kv",
     ),
     Route(
         method="GET",
@@ -94,6 +110,37 @@ ROUTES = (
         summary="The clients' stream: a WebSocket with binary frames.",
         answers=(Answer(status=101, text="Welcome to the stream; docs/api.md has its frames."),),
         problems=(426, 503),
+        serves="kv",
+    ),
+    Route(
+        method="POST",
+        path="/v1/propose",
+        name="propose",
+        handler=own.propose,
+        permission=Permission.WRITE,
+        summary="A command of the node's own state machine: its result, once it is committed and applied.",
+        answers=(Answer(status=200, text="What apply returned.", model=MachineAnswer),),
+        problems=(408, 413, 422, 429, 503, 504, 507),
+        parameters=(
+            Parameter(name="command", place="query", text="The command's name, for a body that is no JSON."),
+            IDEMPOTENCY_KEY,
+        ),
+        body=ProposeRequest,
+        is_write=True,
+        serves="own",
+    ),
+    Route(
+        method="POST",
+        path="/v1/query",
+        name="query",
+        handler=own.query,
+        permission=Permission.READ,
+        summary="A question to the node's own state machine.",
+        answers=(Answer(status=200, text="What it answered.", model=MachineAnswer),),
+        problems=(408, 413, 422, *_READ_PROBLEMS),
+        parameters=(CONSISTENCY,),
+        body=QueryRequest,
+        serves="own",
     ),
     Route(
         method="GET",
@@ -142,3 +189,9 @@ ROUTES = (
         answers=(Answer(status=200, text="OpenAPI 3.1."),),
     ),
 )
+
+
+def routes_of(machine: Machine) -> tuple[Route, ...]:
+    """The routes that a node has with this state machine."""
+    kind = "kv" if isinstance(machine, KvMachine) else "own"
+    return tuple(route for route in ROUTES if route.serves in ("any", kind))

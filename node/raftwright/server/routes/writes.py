@@ -37,7 +37,7 @@ async def write(api: Api, call: Call, command: Command) -> Reply:
 def check(api: Api, command: Command) -> None:
     """Raises the ServiceError of a command that no node takes."""
     try:
-        api.service.machine.check([command])
+        api.kv.check([command])
     except InvalidCommand as error:
         raise error_of_command(error, alone=True) from error
 
