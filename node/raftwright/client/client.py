@@ -57,14 +57,16 @@ class Client:
         endpoints: Sequence[str],
         *,
         timeout_s: float = TIMEOUT_S,
+        discover: bool = True,
         name: str = "raftwright-python",
         outstanding_max: int = OUTSTANDING_MAX,
         outstanding_bytes_max: int = OUTSTANDING_BYTES_MAX,
     ) -> None:
         """`endpoints` are `host:port`. `timeout_s` bounds every operation unless it has its own. Beyond
         `outstanding_max` unanswered operations, or `outstanding_bytes_max` bytes of their values, a further one waits.
-        ValueError if an endpoint is none."""
-        self._nodes = Nodes(endpoints)
+        Without `discover` only the named endpoints are ever connected to: for where the addresses that nodes tell of
+        each other do not lead to them. ValueError if an endpoint is none."""
+        self._nodes = Nodes(endpoints, discover=discover)
         self._timeout_s = timeout_s
         self._stream_settings = {
             "name": name,

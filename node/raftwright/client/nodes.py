@@ -18,7 +18,8 @@ SILENT_S = 10.0
 class Nodes:
     """The endpoints of a cluster, as `host:port`. Times are of a monotonic clock, in seconds."""
 
-    def __init__(self, endpoints: Iterable[str]) -> None:
+    def __init__(self, endpoints: Iterable[str], *, discover: bool = True) -> None:
+        self._discover = discover
         self.named = list(dict.fromkeys(checked(endpoint) for endpoint in endpoints))
         if not self.named:
             raise ValueError("no endpoint is given")
@@ -29,6 +30,9 @@ class Nodes:
 
     def learn(self, endpoints: Iterable[str], leader: str | None) -> None:
         """What a node says of its cluster."""
+        if not self._discover:
+            self.leader = leader if leader in self.named else None
+            return
         self._told = [endpoint for endpoint in endpoints if _is_endpoint(endpoint) and endpoint not in self.named]
         self.leader = leader if leader and _is_endpoint(leader) else None
 
