@@ -19,6 +19,7 @@ from raftwright.raft.ready import LoadChunk, LoadEntries
 from raftwright.server import clock
 from raftwright.server.driver import Driver
 from raftwright.server.effects import Answer, ControlDone, Effects, Persist, SnapshotJob
+from raftwright.server.feeds import Feeds, LeaderChange
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
 from raftwright.server.snapshot_jobs import SnapshotJobs
@@ -42,14 +43,21 @@ class Glue:
         storage: Storage,
         transport: PeerTransport,
         metrics: Metrics,
+        feeds: Feeds | None = None,
     ) -> None:
         self.driver = driver
         self.storage = storage
         self.transport = transport
         self.metrics = metrics
+        self.feeds = feeds or Feeds()
         self.loop = asyncio.get_running_loop()
         self._snapshots = SnapshotJobs(
-            driver=driver, storage=storage, metrics=metrics, aside=self._aside, in_log_thread=self._in_log_thread
+            driver=driver,
+            storage=storage,
+            metrics=metrics,
+            feeds=self.feeds,
+            aside=self._aside,
+            in_log_thread=self._in_log_thread,
         )
         self.failed: asyncio.Future[None] = self.loop.create_future()
         """Ends with the error that ends the node."""
@@ -115,6 +123,7 @@ class Glue:
         self.poke()
 
     def _fail(self, error: BaseException) -> None:
+        self._closed = True  # nothing runs any more on a state that may be half changed
         if not self.failed.done():
             self.failed.set_exception(error)
 
@@ -153,10 +162,13 @@ class Glue:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:
             self.transport.update(effects.membership)
+            self.feeds.memberships.publish(effects.membership)
         if effects.removed:
             self.removed.set()
         if effects.leader_changed:
             self.metrics.leader_changes += 1
+            raft = self.driver.raft
+            self.feeds.leaders.publish(LeaderChange(raft.term, raft.leader_id, self.driver.is_leader))
         if effects.again:
             self.poke()
 

@@ -21,10 +21,11 @@ from raftwright.raft.errors import Refusal
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server import clock
-from raftwright.server.addresses import parse_address
+from raftwright.server.addresses import FirstMember, parse_address
 from raftwright.server.blobs import Blob
 from raftwright.server.driver import Driver, DriverSettings
 from raftwright.server.errors import NotServing, ShuttingDown
+from raftwright.server.feeds import Feeds
 from raftwright.server.founding import Founding, Stranger, found
 from raftwright.server.glue import Glue
 from raftwright.server.http import ClientServer
@@ -68,6 +69,11 @@ class Node:
         self.glue: Glue | None = None
         self.identity: LocalIdentity
         self.transport: PeerTransport
+        self.feeds = Feeds()
+        self.listening = asyncio.Event()
+        """Set once the listeners are up; whether it takes part yet is another matter."""
+        self.serving = asyncio.Event()
+        """Set once it takes part."""
         self._stop = asyncio.Event()
 
     # Life
@@ -81,14 +87,19 @@ class Node:
         await asyncio.to_thread(self._open_storage)
         try:
             self.transport = PeerTransport(self.identity, on_messages=self._on_messages, on_lost=self._on_lost)
-            peers = await self._listen_to_peers()
-            clients = ClientServer(self, self.settings, self.metrics)
+            peers = await self._listen_to_peers() if self.settings.peer_listen else None
+            clients = ClientServer(self, self.settings, self.metrics) if self.settings.client_listen else None
             try:
-                await clients.start()
+                if clients is not None:
+                    await clients.start()
+                self.listening.set()
                 await self._serve()
             finally:
-                await clients.stop()
-                await peers.cleanup()
+                self.feeds.close()
+                if clients is not None:
+                    await clients.stop()
+                if peers is not None:
+                    await peers.cleanup()
         finally:
             await asyncio.to_thread(self.storage.close)
 
@@ -145,12 +156,15 @@ class Node:
         """Be founded, if this store belongs to no cluster yet and was told the first members."""
         if self.identity.cluster_id is not None:
             return
-        if not self.settings.members:
+        members = self.settings.members
+        if not members and not self.settings.peer_listen:
+            members = (FirstMember(self.settings.name, "", None, True),)  # nobody could ever reach it: it is alone
+        if not members:
             self._wait("waiting", "this node waits for its first membership: it was started without --members")
             return
         self._wait("waiting", "this node waits to hear from every first member")
         try:
-            founding = await found(self.identity, self.settings.members)
+            founding = await found(self.identity, members)
         except Stranger as error:
             self._wait("stranger", str(error))
             return
@@ -181,7 +195,13 @@ class Node:
         self._report_contradictions(recovered.snapshot)
         self.driver = self._make_driver(recovered)
         self.transport.update(self.driver.raft.membership)
-        self.glue = Glue(driver=self.driver, storage=self.storage, transport=self.transport, metrics=self.metrics)
+        self.glue = Glue(
+            driver=self.driver,
+            storage=self.storage,
+            transport=self.transport,
+            metrics=self.metrics,
+            feeds=self.feeds,
+        )
         self.metrics.before_collect.append(partial(refresh, self.metrics, self))
         self.phase, self.why = "serving", ""
         _log.info(
@@ -195,6 +215,7 @@ class Node:
         async with asyncio.TaskGroup() as group:
             streams = group.create_task(self.transport.run())
             running = group.create_task(self.glue.run())
+            self.serving.set()
             await self._stop.wait()
             await self._leave(self.driver, self.glue)
             running.cancel()

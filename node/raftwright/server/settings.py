@@ -28,7 +28,7 @@ class Setting:
 
     help: str
     kind: str
-    """One of `text`, `integer`, `number`, `switch`, `path`, `name`, `address`, `listen`, `members`."""
+    """One of `text`, `integer`, `number`, `switch`, `path`, `name`, `address`, `listen`, `addresses`, `members`."""
     unit: str = ""
     low: float | None = None
     high: float | None = None
@@ -53,8 +53,9 @@ _ALLOWED = {
     "path": "a path",
     "name": "1 to 63 letters, digits, '.', '_' or '-', beginning and ending with a letter or digit",
     "address": "host:port",
-    "listen": "host:port, where port 0 means any free one",
-    "members": "name=host:port[/client-host:port][,nonVoting], separated by commas or semicolons, each name once",
+    "listen": "host:port, where port 0 means any free one, or nothing at all",
+    "addresses": "host:port, separated by commas or semicolons",
+    "members": "[name=]host:port[/client-host:port][,nonVoting], separated by commas or semicolons, each name once",
 }
 
 
@@ -91,6 +92,14 @@ class NodeSettings:
 
     state_machine: str = _setting(
         "", "A state machine of one's own in place of the key-value store, as package.module:Class.", "text"
+    )
+
+    join: tuple[str, ...] = _setting(
+        (), "Members of a cluster, by their addresses for members, through which this node adds itself.", "addresses"
+    )
+    non_voting: bool = _setting(False, "Join without a vote.", "switch")
+    rejoin: bool = _setting(
+        False, "Take the place of the dead member of this node's name, whose disk is lost.", "switch"
     )
 
     election_timeout_ms: int = _count(

@@ -12,7 +12,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from raftwright.server.addresses import parse_address, parse_members, parse_name
+from raftwright.server.addresses import parse_address, parse_addresses, parse_members, parse_name
 from raftwright.server.settings import (
     NodeSettings,
     Setting,
@@ -161,7 +161,8 @@ def _address(known: Setting, value: Any) -> str:
 
 
 def _listen(known: Setting, value: Any) -> str:
-    parse_address(_text(value), port_min=0)
+    if value:
+        parse_address(_text(value), port_min=0)
     return str(value)
 
 
@@ -174,6 +175,7 @@ _CONVERTERS: dict[str, Callable[[Setting, Any], Any]] = {
     "path": _path,
     "address": _address,
     "listen": _listen,
+    "addresses": lambda _, value: parse_addresses(_text(value)),
     "members": lambda _, value: tuple(parse_members(_text(value))),
 }
 
@@ -188,7 +190,15 @@ def _check_together(settings: NodeSettings, origins: Mapping[str, str]) -> None:
     if settings.heartbeat_interval_ms > third:
         why = f"allowed is at most a third of election_timeout_ms, {third} ms"
         raise wrong("heartbeat_interval_ms", settings.heartbeat_interval_ms, why)
-    if settings.members and settings.name not in {member.name for member in settings.members}:
+    if settings.members and settings.join:
+        raise wrong("join", ",".join(settings.join), "a node is a first member (members) or joins (join), not both")
+    if settings.rejoin and not (settings.members or settings.join):
+        raise wrong("rejoin", True, "it needs members or join, to know whom to ask")
+    names_known = settings.members and settings.members[0].name
+    if settings.members and not names_known and settings.peer_address not in {one.peer for one in settings.members}:
+        why = "it is not among the members " + ", ".join(one.peer for one in settings.members)
+        raise wrong("peer_advertise" if settings.peer_advertise else "peer_listen", settings.peer_address, why)
+    if names_known and settings.name not in {member.name for member in settings.members}:
         names = ", ".join(member.name for member in settings.members)
         raise wrong("name", settings.name, f"it is not among the members {names}")
     longest = settings.key_bytes_max + settings.value_bytes_max + 4096

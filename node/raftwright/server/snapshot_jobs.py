@@ -15,6 +15,8 @@ from raftwright.raft.entries import SnapshotMeta
 from raftwright.server import clock
 from raftwright.server.driver import Driver
 from raftwright.server.effects import SnapshotJob
+from raftwright.server.feeds import Feeds, SnapshotChange
+from raftwright.server.machine import SnapshotFailed
 from raftwright.server.metrics import Metrics
 from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
@@ -22,17 +24,27 @@ from raftwright.storage.storage import Storage
 _log = logging.getLogger(__name__)
 
 WRITE_BYTES = 1 << 20
+MACHINE_RETRY_S = 60.0
+"""How long until a machine that could not write its state is asked again."""
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class SnapshotJobs:
     def __init__(
-        self, *, driver: Driver, storage: Storage, metrics: Metrics, aside: InThread, in_log_thread: InThread
+        self,
+        *,
+        driver: Driver,
+        storage: Storage,
+        metrics: Metrics,
+        feeds: Feeds,
+        aside: InThread,
+        in_log_thread: InThread,
     ) -> None:
         self._driver = driver
         self._storage = storage
         self._metrics = metrics
+        self._feeds = feeds
         self._aside = aside
         self._in_log_thread = in_log_thread
         self.reserve_is_spent = False
@@ -46,11 +58,18 @@ class SnapshotJobs:
         except DiskFull as error:
             await self._failed(job, error)
             return
+        except SnapshotFailed as error:
+            # The log goes on without it: a snapshot that all replicas fail at alike must not end them all.
+            _log.error("no snapshot, so the log grows until there is one; tried again later: %s", error, exc_info=error)
+            self._feeds.snapshots.publish(SnapshotChange("failed", job.id.index, 0))
+            self._driver.snapshot_taken(job, None, clock.now(), MACHINE_RETRY_S)
+            return
         self.reserve_is_spent = False
         self._metrics.snapshots_taken += 1
         self._metrics.snapshot_seconds = clock.now() - started
         _log.info("snapshot at index %d: %d bytes in %.2f s", meta.id.index, meta.size, clock.now() - started)
         self._driver.snapshot_taken(job, meta, clock.now())
+        self._feeds.snapshot("taken", meta)
 
     async def _write(self, job: SnapshotJob) -> SnapshotMeta:
         writer = await self._aside(
@@ -71,7 +90,7 @@ class SnapshotJobs:
             # In the thread of the log: what is cut and what is newest must not change in the middle of its writes.
             meta: SnapshotMeta = await self._in_log_thread(writer.finish)
             return meta
-        except DiskFull:
+        except (DiskFull, SnapshotFailed):
             with contextlib.suppress(OSError):
                 await self._aside(writer.abort)
             raise
@@ -86,6 +105,7 @@ class SnapshotJobs:
             return
         self.reserve_is_spent = False
         _log.error("no snapshot: %s; tried again later", error)
+        self._feeds.snapshots.publish(SnapshotChange("failed", job.id.index, 0))
         self._driver.snapshot_taken(job, None, clock.now())
 
     async def restore(self, meta: SnapshotMeta) -> None:
@@ -94,3 +114,4 @@ class SnapshotJobs:
         self._metrics.snapshots_received += 1
         _log.info("restored the snapshot at index %d that the leader sent", meta.id.index)
         self._driver.restored(meta)
+        self._feeds.snapshot("received", meta)
