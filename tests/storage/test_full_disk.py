@@ -43,9 +43,10 @@ def test_what_does_not_fit_is_refused_whole_and_works_when_there_is_space() -> N
         store.write(hard_state=HardState(5, 1), entries=entries(2, 100, size=100))
     assert whole_log(store) == []
     assert store.recovered.hard_state == HardState(1)
-    store.write(entries=entries(2, 10, size=100))
+    store.write(entries=entries(2, 36, size=100))
+    assert len(store._log._index.segments) == 2, "what was refused has not used the reserve up"
     files.capacity_bytes = 1 << 30
-    store.write(hard_state=HardState(5, 1), entries=entries(11, 100, size=100))
+    store.write(hard_state=HardState(5, 1), entries=entries(37, 100, size=100))
     files.power_loss("drop")
     again = opened(files)
     assert again.last_id.index == 100

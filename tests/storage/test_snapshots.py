@@ -119,6 +119,7 @@ def test_a_damaged_newest_snapshot_is_refused_when_the_log_was_cut() -> None:
     files = disk()
     store = founded(files)
     store.write(entries=entries(2, 150, size=100))
+    older = files.content(snapshot_path(FOUNDING))
     meta = take_snapshot(store, EntryId(1, 140))
     store.compact(130)
     assert store.first_index > 2
@@ -132,6 +133,7 @@ def test_a_damaged_newest_snapshot_is_refused_when_the_log_was_cut() -> None:
     assert "put the file back" in caught.value.what_to_do
     files.kill()
     files.remove(path)
+    files.open(snapshot_path(FOUNDING), create=True).pwrite(older, 0)
     with pytest.raises(CorruptSnapshot, match="no snapshot reaches"):
         opened(files)
 

@@ -111,6 +111,8 @@ class LogAndTwin(RuleBasedStateMachine):
         assert self.start.index < first <= max(self.keep_from, self.start.index + 1)
         expected = [each for each in self.log if each.index >= first]
         assert whole_log(store, bytes_max=700) == expected == whole_log(store)
+        some = store.read(first, 700, self.last.index)
+        assert len(some) == 1 or sum(each.size for each in some) <= 700
         assert recovered.base in {self.start, *(each.id for each in self.log)}
         assert recovered.base.index == first - 1
         assert list(recovered.memberships) == [each for each in expected if each.kind == EntryKind.MEMBERSHIP]

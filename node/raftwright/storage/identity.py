@@ -32,6 +32,10 @@ class StoreIdentity:
     """The last three are None until the member knows them, and never change afterwards."""
     has_log: bool = False
     """False only while the store is being made: before that nothing was ever promised by it."""
+    removed: bool = False
+    """The member was removed from its cluster, for good."""
+    founding: str | None = None
+    """A digest of the request by which this store was bootstrapped, so that a repeat is known for one."""
     revision: int = 1
     """One more with every change: the newer of two whole copies counts."""
 
@@ -45,6 +49,8 @@ def encode(identity: StoreIdentity) -> bytes:
         "member_id": identity.member_id,
         "name": identity.name,
         "has_log": identity.has_log,
+        **({"removed": True} if identity.removed else {}),
+        **({"founding": identity.founding} if identity.founding is not None else {}),
     }
     line = json.dumps(document, sort_keys=True).encode() + b"\n"
     return line + b"%08x\n" % zlib.crc32(line)
@@ -137,13 +143,20 @@ def _save_copy(files: Files, name: str, identity: StoreIdentity) -> None:
         raise SyncFailed(f"{name}: {error}") from error
 
 
-def bound(identity: StoreIdentity, cluster_id: str | None, member_id: int | None, name: str | None) -> StoreIdentity:
+def bound(
+    identity: StoreIdentity,
+    cluster_id: str | None,
+    member_id: int | None,
+    name: str | None,
+    founding: str | None = None,
+) -> StoreIdentity:
     """`identity` with what is now known. WrongStore if it already says something else."""
     changed = replace(
         identity,
         cluster_id=_settled("cluster id", identity.cluster_id, cluster_id),
         member_id=_settled("member id", identity.member_id, member_id),
         name=_settled("name", identity.name, name),
+        founding=_settled("founding", identity.founding, founding),
     )
     return replace(changed, revision=identity.revision + 1) if changed != identity else identity
 
@@ -151,6 +164,11 @@ def bound(identity: StoreIdentity, cluster_id: str | None, member_id: int | None
 def with_log(identity: StoreIdentity) -> StoreIdentity:
     """`identity` once its log is durable: from now on a missing log is damage."""
     return replace(identity, has_log=True, revision=identity.revision + 1)
+
+
+def as_removed(identity: StoreIdentity) -> StoreIdentity:
+    """`identity` once its member was removed from the cluster."""
+    return identity if identity.removed else replace(identity, removed=True, revision=identity.revision + 1)
 
 
 def _settled(what: str, old: _Value | None, new: _Value | None) -> _Value | None:

@@ -141,9 +141,17 @@ class Storage:
             first = entries[-1].index + 1
         return entries
 
-    def save_identity(self, cluster_id: str | None, member_id: int | None, name: str | None) -> None:
+    def save_identity(
+        self, cluster_id: str | None, member_id: int | None, name: str | None, founding: str | None = None
+    ) -> None:
         """Bind the store, durably; None leaves a field as it is. Raises WrongStore if it is bound otherwise."""
-        identity = identities.bound(self.identity, cluster_id, member_id, name)
+        self._save(identities.bound(self.identity, cluster_id, member_id, name, founding))
+
+    def mark_removed(self) -> None:
+        """The member that this store belongs to was removed: durable on return, and never undone."""
+        self._save(identities.as_removed(self.identity))
+
+    def _save(self, identity: StoreIdentity) -> None:
         if identity != self.identity:
             identities.save(self._files, identity)
             self.identity = identity
@@ -172,19 +180,10 @@ class Storage:
             if snapshot != self._snapshots.newest:
                 self._snapshots.install_received(snapshot)
             self._log.snapshot_id = reset = snapshot.id
-        elif entries:
-            reset = self._reset_before(entries[0].index)
         if hard_state or reset or entries:
             self._log.append(hard_state=hard_state, reset=reset, entries=entries)
         if reset is not None:
             self._log.compact(reset.index + 1)
-
-    def _reset_before(self, first: int) -> EntryId | None:
-        """An own snapshot can be ahead of the own disk's log: entries then go on after the snapshot."""
-        newest = self._snapshots.newest
-        if newest is not None and first == newest.id.index + 1 and first > self._log.last.index + 1:
-            return newest.id
-        return None
 
     def finish_received(self, meta: SnapshotMeta) -> bool:
         """Whether the chunks are the whole file that `meta` names, by size and checksum; if not, they are dropped."""
