@@ -13,8 +13,7 @@ from zlib import crc32
 from raftwright.kv.commands import InvalidCommand, Put, decode_blob
 from raftwright.raft import invariants
 from raftwright.raft.entries import Entry, EntryId, EntryKind
-from raftwright.raft.messages import RequestVote, VoteReply
-from raftwright.raft.ready import Ready
+from raftwright.raft.messages import AppendEntries, RequestVote, VoteReply
 from raftwright.raft.roles import Candidate, Leader, PreCandidate
 from raftwright.server.blobs import ANONYMOUS_PRINCIPAL, Blob, decode_payload
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
@@ -105,12 +104,6 @@ class Checker:
         self.on_disk[node.member_id] = held
         self.restored(node)
 
-    def handed_out(self, node: "SimNode", ready: Ready) -> None:
-        assert node.driver is not None
-        raft = node.driver.raft
-        for entry in ready.entries:
-            self._know(node, entry, raft.log.term_at(entry.index - 1))
-
     def stepped(self, node: "SimNode", before: invariants.Captured) -> None:
         assert node.driver is not None
         raft = node.driver.raft
@@ -160,8 +153,11 @@ class Checker:
         ]
         self.fail(COMPLETENESS, f"{node} leads without {entry_id}, acknowledged in it: {lost}")
 
-    def _know(self, node: "SimNode", entry: Entry, before: int | None) -> None:
-        """Log matching, by induction: one (term, index) is one entry, with one entry before it."""
+    def _know(self, node: object, entry: Entry, before: int | None) -> None:
+        """Log matching, by induction: one (term, index) is one entry, with one entry before it.
+
+        Only what was synced or sent counts: a lone voter that crashes before either may use its term again.
+        """
         entry_id = EntryId(entry.term, entry.index)
         known = self.entries.get(entry_id)
         if crc32(entry.payload) != entry.checksum:
@@ -171,6 +167,11 @@ class Checker:
                 self.entries[entry_id] = Known(entry.checksum, entry.kind, before)
         elif (known.checksum, known.kind) != (entry.checksum, entry.kind) or before not in (None, known.before):
             self.fail(LOG_MATCHING, f"{node}: {entry_id} differs from what another log has, or the one before it does")
+
+    def _know_all(self, node: object, entries: Sequence[Entry], before: int | None) -> None:
+        for entry in entries:
+            self._know(node, entry, before)
+            before = entry.term
 
     def _commit(self, node: "SimNode", entry_id: EntryId) -> None:
         """What is committed stays: the root of every other promise."""
@@ -200,6 +201,7 @@ class Checker:
     def written(self, node: "SimNode", entries: Sequence[Entry], snapshot: EntryId | None) -> None:
         """A write of `node` has just been synced."""
         held = self.on_disk.setdefault(node.member_id, {})
+        self._know_all(node, entries, held.get(entries[0].index - 1) if entries else None)
         if snapshot is not None:
             held.clear()
             held.update({index: entry.term for index, entry in self.committed.items() if index <= snapshot.index})
@@ -271,9 +273,11 @@ class Checker:
                 self.fail(RESULT, f"{name} got another answer than {ran} had when it ran")
 
     def sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
-        """A vote that leaves is a promise for the rest of its term (§3.4)."""
+        """A vote that leaves is a promise for the rest of its term (§3.4), and an entry for ever."""
         for message in messages:
             match message:
+                case AppendEntries(entries=entries, prev=prev) if entries:
+                    self._know_all(f"n{sender}", entries, prev.term)
                 case VoteReply(granted=True, to_id=candidate, term=term):
                     self._vote(sender, term, candidate)
                 case RequestVote(term=term):

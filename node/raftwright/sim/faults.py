@@ -12,6 +12,8 @@ from random import Random
 from raftwright.raft.errors import Refusal
 from raftwright.raft.events import ProposeMembership
 from raftwright.raft.membership import Membership
+from raftwright.raft.messages import RequestVote, VoteReply
+from raftwright.server.wire import PeerMessage
 from raftwright.sim.network import Network, NetworkSettings
 from raftwright.sim.node import SimNode
 from raftwright.sim.profile import Profile
@@ -29,6 +31,9 @@ class Faults:
         self.nodes = nodes
         self.profile = profile
         self.stopped = False
+        self._trap_set = False
+        self._trapped: dict[int, int] = {}
+        """By candidate, the one voter that its request reaches."""
         self._kind_network: NetworkSettings = replace(profile.network)
         self._actions: dict[str, Callable[[], None]] = {
             "crash": self._crash_one,
@@ -38,7 +43,9 @@ class Faults:
             "partition": self._partition,
             "isolate the leader": self._isolate_leader,
             "split vote": self._split_vote,
+            "crash after a vote": self._set_trap,
             "one way": self._cut_one_way,
+            "cut links": self._cut_links,
             "slow disk": self._slow_disk,
             "full disk": self._fill_disk,
             "failed sync": self._fail_sync,
@@ -109,7 +116,7 @@ class Faults:
 
     def _crash(self, node: SimNode) -> None:
         if node.is_up:
-            if not node.has_unwritten and self.world.chance(0.7):
+            if not node.has_unwritten and self.world.chance(0.85):
                 node.crash_at_write = True  # a moment later, when there is something to lose
                 return
             if node is self.leader():
@@ -163,6 +170,53 @@ class Faults:
         if others:
             self._random.choice(others).crash_at_write = True
         self.world.after(self._random.uniform(0.2, 0.6), self.network.heal)
+
+    def _set_trap(self) -> None:
+        """The next candidate reaches only as many voters as it needs, and one of them crashes as soon as it has voted.
+        Then the candidate, who may be the leader now, is cut off, and that voter meets those who know of nothing."""
+        self._trap_set = True
+        leader = self.leader()
+        if leader is not None:
+            leader.crash()
+            self.world.after(self._random.uniform(0.4, 0.6), leader.start)
+
+    def sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
+        """The network tells of everything that is sent."""
+        for message in messages:
+            match message:
+                case RequestVote(to_id=voter) if self._trap_set:
+                    self._trap_set = False
+                    self._trapped[sender] = voter
+                    self._close_trap(sender, voter)
+                case VoteReply(granted=True, to_id=candidate) if self._trapped.get(candidate) == sender:
+                    del self._trapped[candidate]
+                    self.world.after(0.001 * self._random.random(), self._crash_now, self.nodes[sender - 1])
+                    self.world.after(0.03, self._cut_off, candidate)
+                    self.world.after(self._random.uniform(0.7, 2.0), self.network.heal)
+
+    def _close_trap(self, candidate: int, voter: int) -> None:
+        up = [node.member_id for node in self._up() if node.member_id not in (candidate, voter)]
+        needed = self.profile.voters // 2 - 1
+        self._cut({(candidate, each) for each in up[needed:]})
+
+    def _crash_now(self, node: SimNode) -> None:
+        if node.is_up and not self.stopped:
+            self.world.counts["crashed after a vote"] += 1
+            node.crash()
+            self.world.after(self._random.uniform(0.03, 0.15), node.start)
+
+    def _cut_off(self, member_id: int) -> None:
+        if not self.stopped:
+            self.network.split({member_id})
+
+    def _cut(self, links: set[tuple[int, int]]) -> None:
+        self.network.cut |= {link for one, other in links for link in ((one, other), (other, one))}
+
+    def _cut_links(self) -> None:
+        """Some pairs do not hear each other, though both hear others."""
+        ids = [node.member_id for node in self.nodes]
+        self._cut({(one, other) for one in ids for other in ids if one < other and self.world.chance(0.4)})
+        self._soon(self.network.heal)
 
     def _cut_one_way(self) -> None:
         if len(self.nodes) > 1:

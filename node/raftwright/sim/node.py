@@ -15,7 +15,6 @@ from raftwright.raft.entries import Entry, EntryId, HardState, Recovered
 from raftwright.raft.events import AnyEvent
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
-from raftwright.raft.ready import Ready
 from raftwright.server.driver import Driver, DriverSettings
 from raftwright.server.effects import Answer, ReadDone
 from raftwright.server.machine import Machine
@@ -45,8 +44,6 @@ class Watcher(Protocol):
 
     def stepped(self, node: "SimNode", before: invariants.Captured) -> None: ...
 
-    def handed_out(self, node: "SimNode", ready: Ready) -> None: ...
-
     def applied(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None: ...
 
     def restored(self, node: "SimNode") -> None: ...
@@ -67,11 +64,6 @@ class WatchedRaft(Raft):
             invariants.check(self)
             invariants.check_delta(before, self)
             self.node.watcher.stepped(self.node, before)
-
-    def ready(self) -> Ready:
-        ready = super().ready()
-        self.node.watcher.handed_out(self.node, ready)
-        return ready
 
 
 class WatchedState(ReplicatedState):

@@ -6,7 +6,7 @@ seed and the profile decide everything.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -15,6 +15,7 @@ from typing import Any
 from raftwright.kv.commands import Put
 from raftwright.kv.store import KvMachine
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
+from raftwright.server.wire import PeerMessage
 from raftwright.sim.checkers import Checker, state_digest
 from raftwright.sim.clients import Client, Clients
 from raftwright.sim.faults import Faults
@@ -66,7 +67,7 @@ class Simulation:
         self.profile = profile or draw_profile(world.random)
         self.checker = Checker(world, without)
         self.network = Network(world, self.profile.network)
-        self.network.on_send = self.checker.sent
+        self.network.on_send = self._sent
         self.nodes = [
             SimNode(
                 world=world,
@@ -129,6 +130,10 @@ class Simulation:
             )
             for node in self.nodes
         )
+
+    def _sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
+        self.checker.sent(sender, messages)
+        self.faults.sent(sender, messages)
 
     # The end of a run
 
