@@ -126,7 +126,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         cells = (f"{row['per_s']:,.0f}", f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}", f"{ratio:.1f}")
         table.add_row(row["loop"], row["load"], *cells, str(row.get("writes_per_sync", "")), str(row["failed"]))
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for row in rows:
         if "median_s" in row:
             stopped = f"{row['median_s']:.2f} s (median), {row['max_s']:.2f} s (longest)"
