@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
 from raftwright.client.models import NodeStatus
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
-from raftwright.server.errors import IdempotencyConflict, ServiceError, SessionExpired
+from raftwright.server.errors import IdempotencyConflict, NotServing, ServiceError, SessionExpired
 from raftwright.server.http import ClientServer
 from raftwright.server.machine import Machine
+from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
@@ -92,6 +94,12 @@ class LocalService:
         if self.refusing is not None:
             raise self.refusing
         return self.applied_index
+
+    async def control(self, call: Call) -> tuple[int, Any]:
+        raise NotServing("there is nobody to ask")
+
+    async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
+        raise NotServing("there is nothing to found")
 
     def status(self) -> NodeStatus:
         revision = getattr(self.machine, "revision", 0)

@@ -183,10 +183,19 @@ def test_members() -> None:
     ]
 
 
+def test_members_by_address_only() -> None:
+    assert parse_members("a:1;b:2;c:3,true") == [
+        FirstMember("", "a:1", None, True),
+        FirstMember("", "b:2", None, True),
+        FirstMember("", "c:3", None, False),
+    ]
+    assert parse_members("a:1,false") == [FirstMember("", "a:1", None, True)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("n1", "'n1' is not name=host:port"),
+        ("n1", "'n1' is not host:port"),
         ("n1=", "'' is not host:port"),
         ("n1=a", "'a' is not host:port"),
         ("n1=a:x", "the port of 'a:x'"),
@@ -198,6 +207,8 @@ def test_members() -> None:
         ("n1=a:1,n1=b:1", "'n1' is there twice"),
         ("n1=a:1,n2=a:1", "'a:1' is there twice"),
         ("n1=a:1,nonVoting", "no member has a vote"),
+        ("a:1,true", "no member has a vote"),
+        ("a:1,n2=b:1", "some members have a name and some have none"),
     ],
 )
 def test_members_that_are_none(text: str, words: str) -> None:

@@ -42,8 +42,12 @@ def node_command(*, with_settings: bool) -> Callable[..., None]:
         _option("config", "--config", "The TOML file of settings. [default: none; RAFTWRIGHT_CONFIG]", Path, "FILE")
     ]
     for name, declared in declarations().items():
-        metavar = setting_of(declared).kind.upper()
-        parameters.append(_option(name, flag_of(name), escape(help_of(name)), str, metavar))
+        known = setting_of(declared)
+        if known.kind == "switch" and declared.default is False:
+            # To give the flag is to set it: there is nothing else to say.
+            parameters.append(_option(name, flag_of(name), escape(help_of(name)), bool, None))
+        else:
+            parameters.append(_option(name, flag_of(name), escape(help_of(name)), str, known.kind.upper()))
     node.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     node.__doc__ = HELP
     return node
@@ -53,13 +57,13 @@ def _named() -> None:
     """Run one node in the foreground."""
 
 
-def _option(name: str, flag: str, text: str, kind: type, metavar: str) -> inspect.Parameter:
+def _option(name: str, flag: str, text: str, kind: type, metavar: str | None) -> inspect.Parameter:
     option = typer.Option(flag, help=text, metavar=metavar, show_default=False)
     annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _run(flags: dict[str, str | None], config: Path | None) -> None:
+def _run(flags: dict[str, Any], config: Path | None) -> None:
     from raftwright.server.settings import SettingsError
     from raftwright.server.settings_sources import load_settings
 

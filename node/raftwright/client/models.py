@@ -151,8 +151,9 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of `GET /v1/status`. Fields about the cluster are None until the node is part of one."""
 
     name: str
-    state: Literal["waiting", "starting", "serving", "stranger", "stopping"]
-    """waiting: for the other founding nodes; stranger: this store is no member of the cluster it found."""
+    state: Literal["waiting", "starting", "serving", "stranger", "removed", "stopping"]
+    """waiting: to become a member, `detail` says how; stranger: this store is no member of the cluster it found;
+    removed: it was one, and is no more."""
     version: str
     """Of the software."""
     uptime_s: float

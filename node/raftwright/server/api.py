@@ -54,7 +54,7 @@ class Call:
     request: web.BaseRequest
     principal: Principal
     key: str
-    """Decoded; empty on routes without one."""
+    """The key, or the member, of the path, decoded; empty on routes without one."""
     query: dict[str, str]
 
     def chosen(self, name: str, allowed: tuple[str, ...]) -> str:
@@ -65,6 +65,10 @@ class Call:
         if value not in allowed:
             raise FieldInvalid(f"{name} is one of {', '.join(allowed)}", field=name)
         return value
+
+    def switch(self, name: str) -> bool:
+        """A query parameter that is `true` or `false`, the default."""
+        return self.chosen(name, ("false", "true")) == "true"
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         value = self.query.get(name)
@@ -103,7 +107,7 @@ class Answer:
 class Route:
     method: str
     path: str
-    """With `{key}` where the key is."""
+    """With `{key}` or `{member}` where that is."""
     name: str
     """Of the operation, in OpenAPI and in metrics."""
     handler: Handler

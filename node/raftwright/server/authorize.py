@@ -16,6 +16,10 @@ class Permission(Enum):
     HEALTH = "health:read"
     DOCUMENTATION = "documentation:read"
     CONNECT = "stream:connect"
+    MEMBERS_READ = "members:read"
+    MEMBERS_WRITE = "members:write"
+    LEADER_TRANSFER = "leader:transfer"
+    BOOTSTRAP = "cluster:bootstrap"
 
 
 class Principal(NamedTuple):

@@ -1,8 +1,8 @@
 """The first start of a static cluster: who the founding members are, by the ids of their stores.
 
-`node.py` calls it once, on an empty disk that was told `members`. Rules: every listed member is heard before anything
-is decided; the cluster id is a hash of the whole map, so a disk that comes back empty never fits again; a node never
-decides from an empty disk and its name that the cluster is new.
+`admission.py` calls it once, on an empty disk that was told `members`. Rules: every listed member is heard before
+anything is decided; the cluster id is a hash of the whole map, so a disk that comes back empty never fits again; a node
+never decides from an empty disk and its name that the cluster is new.
 """
 
 import asyncio
@@ -14,13 +14,19 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from raftwright.raft.entries import EntryId, HardState
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
 from raftwright.server.addresses import FirstMember
+from raftwright.server.machine import Machine
 from raftwright.server.peers import IDENTITY_PATH, LocalIdentity
+from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import PROTOCOL
+from raftwright.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
 
+FOUNDING_ID = EntryId(1, 1)
+"""A cluster starts from a snapshot at this id with the first membership, so that who joins later always gets one."""
 ASK_TIMEOUT_S = 2.0
 ASK_INTERVAL_S = 0.1
 SAY_INTERVAL_S = 5.0
@@ -56,6 +62,7 @@ async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Foun
 
     Waits as long as it takes. Raises Stranger or WrongMembers where waiting cannot help.
     """
+    members = [_with_own_name(identity, member) for member in members]
     if identity.name not in {member.name for member in members}:
         raise WrongMembers(f"this node's name, {identity.name!r}, is not in the list of members")
     known: dict[str, Identity] = {
@@ -65,16 +72,25 @@ async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Foun
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)) as session:
         while missing := [member for member in members if member.name not in known]:
             answers = await asyncio.gather(*(_ask(session, member) for member in missing))
-            known.update({answer.name: answer for answer in answers if answer is not None})
+            for member, answer in zip(missing, answers, strict=True):
+                if answer is not None:
+                    members[members.index(member)] = member._replace(name=answer.name)
+                    known[answer.name] = answer
             missing = [member for member in missing if member.name not in known]
             now = asyncio.get_running_loop().time()
             if missing and now - said_at > SAY_INTERVAL_S:
                 said_at = now
-                names = ", ".join(f"{member.name} at {member.peer}" for member in missing)
+                names = ", ".join(f"{member.name or 'the member'} at {member.peer}" for member in missing)
                 _log.info("a new cluster: waiting to hear from %s", names)
             if missing:
                 await asyncio.sleep(ASK_INTERVAL_S)
     return decide(identity, members, known)
+
+
+def _with_own_name(identity: LocalIdentity, member: FirstMember) -> FirstMember:
+    """In a list of addresses only, each node's name comes from itself."""
+    is_own = not member.name and member.peer == identity.peer
+    return member._replace(name=identity.name) if is_own else member
 
 
 async def _ask(session: aiohttp.ClientSession, member: FirstMember) -> Identity | None:
@@ -84,7 +100,7 @@ async def _ask(session: aiohttp.ClientSession, member: FirstMember) -> Identity 
             answer = msgspec.json.decode(await response.content.read(64 << 10), type=Identity)
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
         return None
-    if answer.name != member.name:
+    if member.name and answer.name != member.name:
         raise WrongMembers(f"the node at {member.peer} is {answer.name!r}, not {member.name!r} as --members says")
     return answer
 
@@ -109,9 +125,23 @@ def decide(identity: LocalIdentity, members: Sequence[FirstMember], known: dict[
             raise Stranger(
                 f"{answer.name} is in cluster {answer.cluster_id} already, which was not founded with this node's store"
                 f" {identity.store_id}: its disk was empty, so it forgot its vote and its log and may not come back as"
-                f" {identity.name!r}. If its data is elsewhere, start it there; if it is lost, remove the old member"
-                " and add this node as a new one"
+                f" {identity.name!r}. If its data is elsewhere, start it there; if it is lost, let this node take the"
+                " old member's place: start it with --rejoin, or replace the member by this store"
             )
     member_id = membership.member_named(identity.name)
     assert member_id is not None
     return Founding(cluster_id=cluster_id, member_id=member_id, membership=membership)
+
+
+def make_durable(storage: Storage, machine: Machine, founding: Founding, name: str, digest: str | None) -> None:
+    """The first membership, the first term, then the identity that says both are there. Blocks.
+
+    `digest` is that of the request that founded the cluster, if one did."""
+    writer = storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=founding.membership)
+    for section, version, required, chunks in ReplicatedState(machine, applied=FOUNDING_ID).sections():
+        writer.section(section, version, required)
+        for chunk in chunks:
+            writer.write(chunk)
+    writer.finish()
+    storage.write(hard_state=HardState(term=FOUNDING_ID.term))
+    storage.save_identity(cluster_id=founding.cluster_id, member_id=founding.member_id, name=name, founding=digest)

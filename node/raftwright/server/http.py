@@ -37,6 +37,7 @@ from raftwright.server.targets import decode_path, decode_query, split_target
 _log = logging.getLogger(__name__)
 
 _KEYS = "/v1/kv/"
+_MEMBERS = "/v1/members/"
 _KEY_PATH = "/v1/kv/{key}"
 _FOR_PROBATION = frozenset({Permission.HEALTH, Permission.METRICS, Permission.STATUS})
 """What a connection beyond the most may ask for."""
@@ -137,12 +138,15 @@ class ClientServer:
             reply.force_close()
 
     def _find(self, method: str, path: str) -> tuple[Route, str]:
-        """The route, and the key of it."""
+        """The route, and the key or member of it."""
         if self._keys and path.startswith(_KEYS):
             methods, key = self._keys, decode_path(path[len(_KEYS) :])
         else:
             key = ""
             found = self._paths.get(path) or self._paths.get(decode_path(path))
+            if found is None and path.startswith(_MEMBERS):
+                name, slash, verb = path[len(_MEMBERS) :].partition("/")
+                found, key = self._paths.get(f"{_MEMBERS}{{member}}{slash}{verb}"), decode_path(name)
             if found is None:
                 raise NoSuchRoute("docs/api.md, or /v1/openapi.json, has the paths there are")
             methods = found

@@ -6,31 +6,31 @@ is; it takes no part in anything before its identity and its first membership ar
 
 import asyncio
 import logging
-import random
-import secrets
 from asyncio import Future
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
 from raftwright.client.models import NodeStatus
 from raftwright.kv.store import KvMachine
-from raftwright.raft.entries import EntryId, HardState, Recovered, SnapshotMeta
+from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.errors import Refusal
-from raftwright.raft.membership import Membership
-from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server import clock
-from raftwright.server.addresses import FirstMember, parse_address
+from raftwright.server.addresses import parse_address
+from raftwright.server.admission import Admission
 from raftwright.server.blobs import Blob
-from raftwright.server.driver import Driver, DriverSettings
+from raftwright.server.driver import Driver
 from raftwright.server.errors import NotServing, ShuttingDown
 from raftwright.server.feeds import Feeds
-from raftwright.server.founding import Founding, Stranger, found
 from raftwright.server.glue import Glue
 from raftwright.server.http import ClientServer
+from raftwright.server.joining import answer_join
 from raftwright.server.machine import Machine
+from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
+from raftwright.server.parts import make_driver, open_storage
 from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
 from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.settings import NodeSettings
@@ -38,17 +38,12 @@ from raftwright.server.state import ReplicatedState
 from raftwright.server.status import node_status
 from raftwright.server.telemetry import refresh
 from raftwright.server.writes import Write
-from raftwright.storage.files import OsFiles
-from raftwright.storage.storage import Storage, StorageSettings
+from raftwright.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-FOUNDING_ID = EntryId(1, 1)
-"""A cluster starts from a snapshot at this id with the first membership, so that who joins later always gets one."""
-
-
-class WrongIdentity(Exception):
-    """The data directory belongs to somebody else than the settings say."""
+REMOVAL_GRACE_S = 2.0
+"""How long a removed node waits for the answers to what was asked of it."""
 
 
 class Node:
@@ -61,7 +56,7 @@ class Node:
         self.state = ReplicatedState(self.machine)
         self.metrics = Metrics()
         self.phase = "starting"
-        """`starting`, `waiting` (for its first membership), `serving`, `stranger`, `stopping`."""
+        """`starting`, `waiting` (to become a member), `serving`, `stranger`, `removed`, `stopping`."""
         self.why = "the node is starting"
         self.started_at = clock.now()
         self.storage: Storage
@@ -74,6 +69,8 @@ class Node:
         """Set once the listeners are up; whether it takes part yet is another matter."""
         self.serving = asyncio.Event()
         """Set once it takes part."""
+        self.admission: Admission
+        self._is_restart = False
         self._stop = asyncio.Event()
 
     # Life
@@ -86,7 +83,17 @@ class Node:
         """Serve until `stop`. Raises StorageError, WrongIdentity, WrongMembers, or OSError where it cannot."""
         await asyncio.to_thread(self._open_storage)
         try:
+            self._is_restart = self.identity.cluster_id is not None
             self.transport = PeerTransport(self.identity, on_messages=self._on_messages, on_lost=self._on_lost)
+            self.admission = Admission(
+                settings=self.settings,
+                storage=self.storage,
+                identity=self.identity,
+                machine=self.machine,
+                say=self._wait,
+            )
+            self.transport.admit = self.admission.adopt
+            self.transport.on_join = partial(answer_join, self.control)
             peers = await self._listen_to_peers() if self.settings.peer_listen else None
             clients = ClientServer(self, self.settings, self.metrics) if self.settings.client_listen else None
             try:
@@ -104,27 +111,7 @@ class Node:
             await asyncio.to_thread(self.storage.close)
 
     def _open_storage(self) -> None:
-        settings = self.settings
-        self.storage = Storage.open(
-            OsFiles(settings.data_dir),
-            StorageSettings(segment_bytes=settings.segment_bytes_max, tail_bytes_max=settings.log_cache_bytes_max),
-            new_store_id=secrets.token_hex(16),
-        )
-        mine = self.storage.identity
-        if mine.name and mine.name != settings.name:
-            raise WrongIdentity(
-                f"{settings.data_dir} holds the data of node {mine.name!r}, not of {settings.name!r}: start it with"
-                f" --name {mine.name}, or give {settings.name!r} a data directory of its own"
-            )
-        if not mine.name:
-            self.storage.save_identity(cluster_id=None, member_id=None, name=settings.name)
-        self.identity = LocalIdentity(
-            name=settings.name,
-            store_id=mine.store_id,
-            client=settings.client_address,
-            cluster_id=mine.cluster_id,
-            member_id=mine.member_id,
-        )
+        self.storage, self.identity = open_storage(self.settings)
 
     async def _listen_to_peers(self) -> web.AppRunner:
         application = web.Application()
@@ -139,61 +126,31 @@ class Node:
         return runner
 
     async def _serve(self) -> None:
-        founding = asyncio.create_task(self._found())
+        admission = asyncio.create_task(self.admission.run())
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((founding, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not founding.done():
-            founding.cancel()
+        await asyncio.wait((admission, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not admission.done():
+            admission.cancel()
             return
         stopping.cancel()
-        founding.result()
-        if self.identity.cluster_id is None:
-            await self._stop.wait()
-            return
-        await self._take_part()
-
-    async def _found(self) -> None:
-        """Be founded, if this store belongs to no cluster yet and was told the first members."""
-        if self.identity.cluster_id is not None:
-            return
-        members = self.settings.members
-        if not members and not self.settings.peer_listen:
-            members = (FirstMember(self.settings.name, "", None, True),)  # nobody could ever reach it: it is alone
-        if not members:
-            self._wait("waiting", "this node waits for its first membership: it was started without --members")
-            return
-        self._wait("waiting", "this node waits to hear from every first member")
-        try:
-            founding = await found(self.identity, members)
-        except Stranger as error:
-            self._wait("stranger", str(error))
-            return
-        await asyncio.to_thread(self._make_durable, founding)
-        self.identity.cluster_id = founding.cluster_id
-        self.identity.member_id = founding.member_id
+        if admission.result():
+            await self._take_part()
+        await self._stop.wait()
 
     def _wait(self, phase: str, why: str) -> None:
+        if (phase, why) == (self.phase, self.why):
+            return
         self.phase, self.why = phase, why
-        (_log.error if phase == "stranger" else _log.info)("%s (store %s)", why, self.identity.store_id)
-
-    def _make_durable(self, founding: Founding) -> None:
-        """The first membership, the first term, then the identity that says both are there."""
-        writer = self.storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=founding.membership)
-        for name, version, required, chunks in ReplicatedState(self.machine, applied=FOUNDING_ID).sections():
-            writer.section(name, version, required)
-            for chunk in chunks:
-                writer.write(chunk)
-        writer.finish()
-        self.storage.write(hard_state=HardState(term=FOUNDING_ID.term))
-        self.storage.save_identity(
-            cluster_id=founding.cluster_id, member_id=founding.member_id, name=self.identity.name
-        )
+        log = _log.error if phase in ("stranger", "removed") else _log.info
+        log("%s (store %s)", why, self.identity.store_id)
 
     async def _take_part(self) -> None:
         recovered = self.storage.recovered
         await asyncio.to_thread(self._restore)
         self._report_contradictions(recovered.snapshot)
-        self.driver = self._make_driver(recovered)
+        self.driver = make_driver(self.settings, self.identity, self.state, recovered)
+        raft = self.driver.raft
+        self.transport.is_removed = lambda member_id: raft.committed_membership.was_removed(member_id)
         self.transport.update(self.driver.raft.membership)
         self.glue = Glue(
             driver=self.driver,
@@ -216,56 +173,51 @@ class Node:
             streams = group.create_task(self.transport.run())
             running = group.create_task(self.glue.run())
             self.serving.set()
-            await self._stop.wait()
-            await self._leave(self.driver, self.glue)
+            self.transport.on_removed = self.glue.removed.set
+            ends = [group.create_task(self._stop.wait()), group.create_task(self.glue.removed.wait())]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+            if self.glue.removed.is_set():
+                await self._be_removed(self.driver, self.glue)
+            else:
+                await self._leave(self.driver, self.glue)
             running.cancel()
             await asyncio.sleep(0)
             streams.cancel()
 
+    async def _be_removed(self, driver: Driver, glue: Glue) -> None:
+        """Make it durable, take no more part, and say so. What others have to hear of it was sent before."""
+        self._wait("removed", "this node was removed from its cluster; it can come back only with an empty disk")
+        self.identity.removed = True
+        await asyncio.to_thread(self.storage.mark_removed)
+        driver.close()
+        deadline = clock.now() + min(self.settings.shutdown_timeout_s, REMOVAL_GRACE_S)
+        await glue.until(lambda: not driver.writes.commands and not driver.control.is_waiting, deadline)
+        self.driver = self.glue = None
+
     def _restore(self) -> None:
+        if self.storage.snapshot_meta is None:
+            return  # it was added to a cluster and has heard nothing yet
         reader = self.storage.open_snapshot()
         self.state.restore(reader.sections())
 
     def _report_contradictions(self, snapshot: SnapshotMeta | None) -> None:
         """The data directory decides; settings that say otherwise are reported and never merged."""
-        if snapshot is None or not self.settings.members:
+        settings = self.settings
+        for is_set, flag in ((settings.join, "--join"), (settings.rejoin, "--rejoin")):
+            if is_set and self._is_restart:
+                _log.info("%s is not needed any more: the data directory says what this node is", flag)
+        if snapshot is None or not settings.members or not settings.members[0].name:
             return
         names = {member.name for member in snapshot.membership.members.values()}
-        told = {member.name for member in self.settings.members}
+        told = {member.name for member in settings.members}
         if names != told:
             _log.warning(
                 "--members names %s, but the data directory says %s; the data directory decides",
                 ", ".join(sorted(told)),
                 ", ".join(sorted(names)),
             )
-
-    def _make_driver(self, recovered: Recovered) -> Driver:
-        settings = self.settings
-        raft = Raft(
-            member_id=self.identity.member_id,
-            settings=RaftSettings(
-                election_timeout_s=settings.election_timeout_ms / 1000,
-                heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
-                tail_bytes_max=settings.log_cache_bytes_max,
-            ),
-            recovered=recovered,
-            random=random.Random(),
-            now=clock.now(),
-        )
-        return Driver(
-            raft=raft,
-            state=self.state,
-            membership=recovered.snapshot.membership if recovered.snapshot else Membership(),
-            settings=DriverSettings(
-                request_timeout_s=settings.request_timeout_s,
-                entry_bytes_max=settings.entry_bytes_max,
-                pending_commands_max=settings.pending_commands_max,
-                pending_bytes_max=settings.pending_bytes_max,
-                election_timeout_s=settings.election_timeout_ms / 1000,
-                snapshot_commands=settings.snapshot_every_commands,
-                snapshot_log_bytes=settings.snapshot_every_log_bytes,
-            ),
-        )
 
     async def _leave(self, driver: Driver, glue: Glue) -> None:
         """Hand leadership over, then refuse what is new and wait until nothing is pending, or the time-out.
@@ -318,9 +270,19 @@ class Node:
     def _serving(self) -> tuple[Driver, Glue]:
         if self.phase == "stopping":
             raise ShuttingDown
-        if self.driver is None or self.glue is None:
+        if self.driver is None or self.glue is None or self.phase == "removed":
             raise NotServing(self.why)
         return self.driver, self.glue
+
+    async def control(self, call: Call) -> tuple[int, Any]:
+        driver, glue = self._serving()
+        token: Future[tuple[int, Any]] = glue.loop.create_future()
+        driver.ask(call, token, clock.now())
+        glue.poke()
+        return await token
+
+    async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
+        return await self.admission.bootstrap(request)
 
     def write_one(self, command: Any, encoded: bytes) -> "Future[Any]":
         driver, glue = self._serving()

@@ -67,6 +67,8 @@ def _operation(route: Route) -> dict[str, Any]:
     parameters = [_parameter(parameter) for parameter in route.parameters]
     if "{key}" in route.path:
         parameters.insert(0, _KEY)
+    if "{member}" in route.path:
+        parameters.insert(0, _MEMBER)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -80,6 +82,15 @@ _KEY: dict[str, Any] = {
     "in": "path",
     "required": True,
     "description": "Any text that is not empty, percent-encoded as UTF-8; a slash may stand as it is.",
+    "schema": {"type": "string", "minLength": 1},
+}
+
+
+_MEMBER: dict[str, Any] = {
+    "name": "member",
+    "in": "path",
+    "required": True,
+    "description": "A member's id or name.",
     "schema": {"type": "string", "minLength": 1},
 }
 

@@ -8,7 +8,7 @@ heartbeats never wait behind them; what cannot be sent is dropped, since Raft se
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,10 +23,14 @@ _log = logging.getLogger(__name__)
 
 STREAM_PATH = "/peer/v1/stream"
 IDENTITY_PATH = "/peer/v1/identity"
+JOIN_PATH = "/peer/v1/join"
+JOIN_BYTES_MAX = 64 << 10
 HELLO_HEADER = "X-Raftwright-Hello"
 REFUSAL_HEADER = "X-Raftwright-Refusal"
 NOT_FOUNDED = "not-founded"
 """A refusal that passes by itself."""
+REMOVED = "removed"
+"""A refusal for good: the sender is no member any more."""
 CONTROL, BULK = "control", "bulk"
 CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
@@ -44,8 +48,12 @@ class LocalIdentity:
     store_id: str
     client: str = ""
     """Where clients reach this node."""
+    peer: str = ""
+    """Where members reach it."""
     cluster_id: str | None = None
     member_id: int | None = None
+    removed: bool = False
+    """It was a member, and was removed for good."""
 
 
 class _Stream:
@@ -95,6 +103,8 @@ class _Stream:
         why = why or f"HTTP {error.status}"
         if why.startswith(NOT_FOUNDED):
             return
+        if why.startswith(REMOVED):
+            self.transport.on_removed()
         if why != self.refusal:
             _log.warning("member %d at %s refuses this node: %s", self.peer, self.address, why)
         self.refusal = why
@@ -159,6 +169,16 @@ class PeerTransport:
         self.on_messages = on_messages
         self.on_lost = on_lost
         self.membership = Membership()
+        self.is_removed: Callable[[int], bool] = lambda member_id: self.membership.was_removed(member_id)
+        """Whether that member was removed for good, by what is committed."""
+        self.on_removed: Callable[[], None] = lambda: None
+        """A peer says that this node was removed."""
+        self.admit: Callable[[PeerHello], Awaitable[None]] | None = None
+        """Called on a stream to a node that is no member yet, which may become one by it."""
+        self.on_join: Callable[[bytes], Awaitable[tuple[int, bytes]]] | None = None
+        """A node asks to be added: the body of its request, and status and body of the answer."""
+        self._callers: dict[int, tuple[str, str]] = {}
+        """Store id and address of members that called and that the own membership does not have yet."""
         self.session: aiohttp.ClientSession | None = None
         self._streams: dict[tuple[int, str], tuple[_Stream, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -184,6 +204,11 @@ class PeerTransport:
             if number != self.identity.member_id
             for channel in (CONTROL, BULK)
         }
+        for number, (store_id, address) in list(self._callers.items()):
+            if number in membership.members or membership.was_removed(number):
+                del self._callers[number]
+            else:
+                wanted[number, CONTROL] = store_id, address
         for key, (stream, task) in list(self._streams.items()):
             if wanted.get(key) != (stream.store_id, stream.address):
                 task.cancel()
@@ -214,7 +239,12 @@ class PeerTransport:
             to_member_id=stream.peer,
             to_store_id=stream.store_id,
             channel=stream.channel,
+            address=self._own_address(),
         )
+
+    def _own_address(self) -> str:
+        own = self.membership.members.get(self.identity.member_id or 0)
+        return self.identity.peer if own is None else own.addresses.peer
 
     def refusals(self) -> dict[int, str]:
         """Peers that refuse this node, and why."""
@@ -227,7 +257,18 @@ class PeerTransport:
     # The listener's side
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        return [web.get(IDENTITY_PATH, self._on_identity), web.get(STREAM_PATH, self._on_stream)]
+        return [
+            web.get(IDENTITY_PATH, self._on_identity),
+            web.get(STREAM_PATH, self._on_stream),
+            web.post(JOIN_PATH, self._on_join),
+        ]
+
+    async def _on_join(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self.on_join is None or len(body) > JOIN_BYTES_MAX:
+            return web.Response(status=400)
+        status, answer = await self.on_join(body)
+        return web.Response(status=status, body=answer, content_type="application/json")
 
     async def _on_identity(self, _: web.Request) -> web.Response:
         document = {
@@ -245,14 +286,16 @@ class PeerTransport:
         if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
             spoken = f"{hello.protocol_min} to {hello.protocol_max}"
             return f"version: this node speaks protocol {PROTOCOL}, the other {spoken}"
+        if mine.removed:
+            return f"gone: this node was member {mine.member_id}, and was removed"
         if mine.cluster_id is None:
             return f"{NOT_FOUNDED}: this node does not belong to a cluster yet"
         if hello.cluster_id != mine.cluster_id:
             return f"cluster: this node belongs to cluster {mine.cluster_id}, the other to {hello.cluster_id}"
         if hello.to_member_id != mine.member_id or hello.to_store_id != mine.store_id:
             return f"not-me: this is member {mine.member_id} with store {mine.store_id}"
-        if self.membership.was_removed(hello.member_id):
-            return f"removed: member {hello.member_id} was removed from the cluster"
+        if self.is_removed(hello.member_id):
+            return f"{REMOVED}: member {hello.member_id} was removed from the cluster"
         member = self.membership.members.get(hello.member_id)
         if member is not None and member.store_id != hello.store_id:
             return f"stranger: member {hello.member_id} has store {member.store_id}, not {hello.store_id}"
@@ -263,6 +306,8 @@ class PeerTransport:
             hello = msgspec.json.decode(request.headers.get(HELLO_HEADER, ""), type=PeerHello)
         except (msgspec.DecodeError, UnicodeError):
             return _refuse("version: no valid introduction came with this stream")
+        if self.identity.cluster_id is None and self.admit is not None:
+            await self.admit(hello)
         why = self.why_refused(hello)
         if why:
             if not why.startswith(NOT_FOUNDED):
@@ -273,6 +318,11 @@ class PeerTransport:
         )
         await socket.prepare(request)
         self._incoming.add(socket)
+        if hello.channel == CONTROL and hello.address and hello.member_id not in self.membership.members:
+            # A member that the own log does not have yet: without a way back it could not be answered, nor the log
+            # be brought to where it has it.
+            self._callers[hello.member_id] = hello.store_id, hello.address
+            self.update(self.membership)
         try:
             await self._read_frames(hello, socket)
         finally:

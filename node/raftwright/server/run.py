@@ -15,7 +15,8 @@ import sys
 from raftwright.machine.loading import load_machine
 from raftwright.server.founding import WrongMembers
 from raftwright.server.machine import Machine
-from raftwright.server.node import Node, WrongIdentity
+from raftwright.server.node import Node
+from raftwright.server.parts import WrongIdentity
 from raftwright.server.settings import NodeSettings
 from raftwright.storage.errors import StorageError, WrongStore
 

@@ -6,9 +6,11 @@
 from asyncio import Future
 from typing import Any, Protocol
 
+from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
 from raftwright.client.models import NodeStatus
 from raftwright.server.blobs import Blob
 from raftwright.server.machine import Machine
+from raftwright.server.membership_requests import Call
 
 
 class Service(Protocol):
@@ -43,6 +45,15 @@ class Service(Protocol):
     async def read_barrier(self) -> int:
         """Returns once a read of the local state is linearizable (§6.4): the index that it reflects. Concurrent
         callers share rounds."""
+        ...
+
+    async def control(self, call: Call) -> tuple[int, Any]:
+        """A call about members or the leader, to whichever node leads: HTTP status and a struct of
+        `client.member_models`, once it is done."""
+        ...
+
+    async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
+        """Make this node, which waits for it, a first member of a new cluster. Durable on return."""
         ...
 
     def status(self) -> NodeStatus: ...

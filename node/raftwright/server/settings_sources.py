@@ -35,7 +35,7 @@ _SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "
 
 
 def load_settings(
-    flags: Mapping[str, str | None],
+    flags: Mapping[str, str | bool | None],
     environ: Mapping[str, str],
     config_path: str | Path | None = None,
 ) -> NodeSettings:
@@ -62,7 +62,26 @@ def load_settings(
     return settings
 
 
-def _from_flags(flags: Mapping[str, str | None]) -> dict[str, tuple[Any, str]]:
+def settings_of(values: Mapping[str, Any]) -> NodeSettings:
+    """The settings that a program gives by name, as in a TOML file; paths and lists of members may be objects too.
+    SettingsError for anything wrong."""
+    known = declarations()
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise _unknown(name, name, str)
+        plain = str(value) if isinstance(value, Path) else value
+        is_object = setting_of(known[name]).kind == "members" and not isinstance(value, str)
+        found[name] = tuple(value) if is_object else _converted(setting_of(known[name]), plain, name, "the call")
+    missing = [name for name, declared in known.items() if declared.default is MISSING and name not in found]
+    if missing:
+        raise SettingsError(f"{missing[0]} is not set; allowed is {setting_of(known[missing[0]]).allowed}")
+    settings = NodeSettings(**found)
+    _check_together(settings, dict.fromkeys(found, "the call"))
+    return settings
+
+
+def _from_flags(flags: Mapping[str, str | bool | None]) -> dict[str, tuple[Any, str]]:
     known = declarations()
     found = {name: (value, flag_of(name)) for name, value in flags.items() if value is not None}
     for name in found:

@@ -90,6 +90,8 @@ class PeerHello(msgspec.Struct, array_like=True, frozen=True):
     channel: str
     """`control`, or `bulk` for snapshots."""
     features: list[str] = []
+    address: str = ""
+    """Where the sender is reached by members, for receivers that do not know it yet."""
 
 
 class PeerWelcome(msgspec.Struct, array_like=True, frozen=True):

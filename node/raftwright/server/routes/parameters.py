@@ -71,6 +71,17 @@ def conditions_of(request: web.BaseRequest) -> Conditions:
     return Conditions(int(found[1]), False)
 
 
+def version_of(request: web.BaseRequest) -> int | None:
+    """The version of the membership in `If-Match: "7"`; None without the header."""
+    text = request.headers.get("If-Match")
+    if text is None:
+        return None
+    found = _ENTITY_TAG.fullmatch(text.strip())
+    if not found:
+        raise FieldInvalid('If-Match is one version in quotation marks, as "7"', field="If-Match")
+    return int(found[1])
+
+
 def session_of(request: web.BaseRequest) -> bytes | None:
     """The id of the session that an `Idempotency-Key` is; None without the header."""
     keys = request.headers.getall("Idempotency-Key", None)
@@ -78,7 +89,12 @@ def session_of(request: web.BaseRequest) -> bytes | None:
         return None
     if len(keys) != 1 or not _VISIBLE.fullmatch(keys[0]):
         raise FieldInvalid("Idempotency-Key is one value of 1 to 255 visible ASCII characters", field="Idempotency-Key")
-    return blake2b(keys[0].encode(), digest_size=_SESSION_BYTES, person=_PERSON).digest()
+    return session_of_key(keys[0])
+
+
+def session_of_key(key: str) -> bytes:
+    """A key is a session of its own, which has one request."""
+    return blake2b(key.encode(), digest_size=_SESSION_BYTES, person=_PERSON).digest()
 
 
 async def wait_until_readable(api: Api, call: Call) -> None:

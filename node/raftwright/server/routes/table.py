@@ -19,6 +19,7 @@ from raftwright.server.authorize import Permission
 from raftwright.server.machine import Machine
 from raftwright.server.routes import batches, keys, lists, node, stream
 from raftwright.server.routes import machine as own
+from raftwright.server.routes.members_table import MEMBER_ROUTES
 from raftwright.server.routes.parameters import CONSISTENCY, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
 
 _WRITTEN = Answer(status=200, text="Committed and applied.", model=WriteAnswer)
@@ -188,6 +189,7 @@ ROUTES = (
         summary="This description.",
         answers=(Answer(status=200, text="OpenAPI 3.1."),),
     ),
+    *MEMBER_ROUTES,
 )
 
 

@@ -1,0 +1,183 @@
+"""How a store becomes a member, once and for good: by its data directory, founding, bootstrap, being added, or joining.
+
+`node.py` runs it before the node takes part in anything. Rules: the data directory decides, whatever the settings say;
+a store that was removed never comes back; nothing is answered to anyone as a member before identity is durable.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from raftwright.client.member_models import (
+    BootstrapAnswer,
+    BootstrapRequest,
+    MemberAddresses,
+    NewMember,
+)
+from raftwright.raft.membership import Addresses, Member, first_membership
+from raftwright.server.addresses import FirstMember
+from raftwright.server.errors import AlreadyBootstrapped, InvalidRequest
+from raftwright.server.founding import Founding, Stranger, found, make_durable
+from raftwright.server.joining import join
+from raftwright.server.machine import Machine
+from raftwright.server.membership_requests import Addition
+from raftwright.server.peers import LocalIdentity
+from raftwright.server.settings import NodeSettings
+from raftwright.server.wire import PROTOCOL, PeerHello
+from raftwright.storage.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+
+class Admission:
+    """`run` returns once this node is a member, or never can be."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        storage: Storage,
+        identity: LocalIdentity,
+        machine: Machine,
+        say: Callable[[str, str], None],
+    ) -> None:
+        """`say(phase, why)` tells what the node waits for."""
+        self._settings = settings
+        self._storage = storage
+        self._identity = identity
+        self._machine = machine
+        self._say = say
+        self._admitted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._is_open = False
+        """Whether a leader may make this node a member."""
+        self._is_managed = False
+        """Whether it may be bootstrapped."""
+
+    async def run(self) -> bool:
+        """True once this node is a member; False if it was removed. Raises WrongMembers."""
+        settings = self._settings
+        if self._identity.removed:
+            self._say("removed", "this node was removed from its cluster; it can come back only with an empty disk")
+            return False
+        if self._identity.cluster_id is not None:
+            return True
+        members = settings.members
+        if not members and not settings.peer_listen:
+            members = (FirstMember(settings.name, "", None, True),)  # nobody could ever reach it: it is alone
+        if members:
+            await self._found(members)
+        elif settings.join:
+            self._say("waiting", f"this node waits to be added by the members at {', '.join(settings.join)}")
+            await self._join(list(settings.join))
+        else:
+            self._is_open = self._is_managed = True
+            self._say("waiting", "this node waits to be bootstrapped, or added to a cluster")
+            await self._admitted.wait()
+        return True
+
+    async def _found(self, members: Sequence[FirstMember]) -> None:
+        self._say("waiting", "this node waits to hear from every first member")
+        try:
+            founding = await found(self._identity, members)
+        except Stranger as error:
+            self._say("stranger", str(error))
+            if self._settings.rejoin:
+                others = [member.peer for member in members if member.name != self._identity.name]
+                await self._join(others)
+            else:
+                self._is_open = True
+                await self._admitted.wait()
+            return
+        await self._settle(founding)
+
+    async def _settle(self, founding: Founding, digest: str | None = None) -> None:
+        await asyncio.to_thread(make_durable, self._storage, self._machine, founding, self._identity.name, digest)
+        self._become(founding.cluster_id, founding.member_id)
+
+    def _become(self, cluster_id: str, member_id: int) -> None:
+        self._identity.cluster_id, self._identity.member_id = cluster_id, member_id
+        self._admitted.set()
+
+    async def _join(self, addresses: list[str]) -> None:
+        """Ask to be added until a leader's stream says that it was done."""
+        self._is_open = True
+        identity, settings = self._identity, self._settings
+        member = NewMember(
+            name=identity.name,
+            store_id=identity.store_id,
+            addresses=MemberAddresses(peer=identity.peer, client=identity.client),
+            role="learner" if settings.non_voting else "voter",
+        )
+        replaces = identity.name if settings.rejoin else None
+        addition = Addition(member=member, replaces=replaces, only_dead=True)
+        await join(addition, addresses, say=self._say, until=self._admitted)
+
+    async def adopt(self, hello: PeerHello) -> None:
+        """A member's stream says that this store was added to its cluster. Durable on return, if it is so."""
+        async with self._lock:
+            identity = self._identity
+            is_meant = hello.to_store_id == identity.store_id and hello.to_member_id > 0 and bool(hello.cluster_id)
+            if identity.cluster_id is not None or not self._is_open or not is_meant:
+                return
+            await asyncio.to_thread(
+                self._storage.save_identity,
+                cluster_id=hello.cluster_id,
+                member_id=hello.to_member_id,
+                name=identity.name,
+            )
+            _log.info("this node was added to cluster %s as member %d", hello.cluster_id, hello.to_member_id)
+            self._become(hello.cluster_id, hello.to_member_id)
+
+    async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
+        """Found the cluster that the request describes. Durable on return; the same request again changes nothing."""
+        digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
+        async with self._lock:
+            identity = self._identity
+            if identity.cluster_id is None:
+                if not self._is_managed:
+                    raise AlreadyBootstrapped("this node was started with --members or --join, and waits for those")
+                await self._settle(founding_of(request, identity), digest)
+            elif not self._is_founded_by(request, digest):
+                raise AlreadyBootstrapped(f"this node is member {identity.member_id} of cluster {identity.cluster_id}")
+            assert identity.cluster_id is not None and identity.member_id is not None
+            return BootstrapAnswer(cluster_id=identity.cluster_id, id=identity.member_id)
+
+    def _is_founded_by(self, request: BootstrapRequest, digest: str) -> bool:
+        """The same request; or one by which another node was bootstrapped, whose cluster then added this one."""
+        if self._storage.identity.founding is not None:
+            return self._storage.identity.founding == digest
+        identity = self._identity
+        named = any(one.store_id == identity.store_id and one.name == identity.name for one in request.members)
+        return named and identity.cluster_id == request.cluster_id
+
+
+def founding_of(request: BootstrapRequest, identity: LocalIdentity) -> Founding:
+    """The founding that a request describes. PURE. Raises InvalidRequest."""
+    members = request.members
+    for what in ("name", "store_id"):
+        if len({getattr(member, what) for member in members}) != len(members):
+            raise InvalidRequest(f"two members have the same {what}")
+    if not any(member.role == "voter" for member in members):
+        raise InvalidRequest("no member has a vote")
+    own = next((member for member in members if member.store_id == identity.store_id), None)
+    if own is None or own.name != identity.name:
+        raise InvalidRequest(f"this node, {identity.name} with store {identity.store_id}, is not among the members")
+    membership = first_membership(
+        (
+            Member(
+                name=member.name,
+                store_id=member.store_id,
+                addresses=Addresses(peer=member.addresses.peer, client=member.addresses.client),
+                protocol_version=PROTOCOL,
+            ),
+            member.role == "voter",
+        )
+        for member in members
+    )
+    member_id = membership.member_named(identity.name)
+    assert member_id is not None
+    return Founding(cluster_id=request.cluster_id, member_id=member_id, membership=membership)
