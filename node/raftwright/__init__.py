@@ -31,10 +31,15 @@ if TYPE_CHECKING:
     from raftwright.kv.commands import Compare, Delete, Put
     from raftwright.machine.base import StateMachine
     from raftwright.machine.registry import command
+    from raftwright.server.embedded import Node
+    from raftwright.server.feeds import LeaderChange, SnapshotChange
     from raftwright.server.machine import ApplyContext
 
 _LIBRARY = {
     "ApplyContext": "raftwright.server.machine",
+    "LeaderChange": "raftwright.server.feeds",
+    "Node": "raftwright.server.embedded",
+    "SnapshotChange": "raftwright.server.feeds",
     "StateMachine": "raftwright.machine.base",
     "command": "raftwright.machine.registry",
 }
@@ -51,6 +56,8 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidRequest",
     "Item",
+    "LeaderChange",
+    "Node",
     "NotFound",
     "OutcomeUnknown",
     "PreconditionFailed",
@@ -58,6 +65,7 @@ __all__ = [
     "QueryFailed",
     "RaftwrightError",
     "SessionExpired",
+    "SnapshotChange",
     "StateMachine",
     "Timeout",
     "TooLarge",

@@ -39,10 +39,11 @@ def settle_result(future: "Future[Any]", key: str, result: models.Result) -> Non
     if type(result) is int:
         future.set_result(result)
     else:
-        future.set_exception(_error_of_result(key, result))  # type: ignore[arg-type]
+        future.set_exception(error_of_result(key, result))  # type: ignore[arg-type]
 
 
-def _error_of_result(key: str, failure: models.Failure) -> RaftwrightError:
+def error_of_result(key: str, failure: models.Failure) -> RaftwrightError:
+    """The error that a command's result stands for, where that is no success."""
     match failure:
         case models.NotFound():
             return NotFound(f"there is no key {key!r}")

@@ -64,6 +64,8 @@ class AdaptedMachine:
         self.codec = codec_of(getattr(user, "codec", "msgpack"))
         self.name: str = getattr(user, "name", "") or type(user).__qualname__
         self.version: int = getattr(user, "version", 1)
+        self.is_restoring = False
+        """Restoring runs in a thread of its own; meanwhile the state is no state."""
         self.can_query = getattr(type(user), "query", StateMachine.query) is not StateMachine.query
 
     # Commands
@@ -211,12 +213,15 @@ class AdaptedMachine:
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         source = _Source(chunks)
+        self.is_restoring = True
         try:
             self.user.restore(iter(source))
         except Exception as error:
             if error is source.error or isinstance(error, (*ENVIRONMENT, InvalidSnapshot)):
                 raise
             raise InvalidSnapshot(f"{self.name}.restore() raised {type(error).__name__}: {error}") from error
+        finally:
+            self.is_restoring = False
         if source.error is not None:
             raise source.error  # the user's code kept it to itself, and holds half a state
 

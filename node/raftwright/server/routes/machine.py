@@ -15,6 +15,7 @@ from raftwright.machine.registry import Declared
 from raftwright.server.api import Api, Call
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.bodies import read_body
+from raftwright.server.errors import NotServing
 from raftwright.server.machine import InvalidCommand
 from raftwright.server.problems import CommandFailed, FieldInvalid, QueryFailed
 from raftwright.server.responses import JSON, Reply
@@ -59,6 +60,8 @@ async def query(api: Api, call: Call) -> Reply:
         except ValueError as error:
             raise FieldInvalid(f"The body is not a query: {error}") from error
     await wait_until_readable(api, call)
+    if machine.is_restoring:
+        raise NotServing("a snapshot is being restored")
     try:
         answer = machine.query(request)
         encoded = machine.codec.encode(answer) if is_raw else b'{"result":%b}' % msgspec.json.encode(answer)
