@@ -304,17 +304,18 @@ def renamed(sections: Sections) -> Sections:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda s: [*s[:2], ("rights", 1, True, []), s[2]], "'rights' is required"),
+        (lambda s: [*s[:2], ("rights", 1, True, []), s[3]], "'rights' is required"),
         (lambda s: [*s, ("rights", 1, True, [])], "after the machine's"),
-        (lambda s: [s[2], s[0], s[1]], "must come before"),
-        (lambda s: s[:2], "missing"),
+        (lambda s: [s[3], s[0], s[1]], "must come before"),
+        (lambda s: s[:3], "missing"),
         (lambda s: s[1:], "must come before"),
-        (lambda s: [s[0], s[1], (s[2][0], 2, True, s[2][3])], "machine's section has version 2"),
+        (lambda s: [s[0], s[1], (s[3][0], 2, True, s[3][3])], "machine's section has version 2"),
         (lambda s: [s[0], (s[1][0], 2, True, s[1][3]), s[2]], "'sessions' has version 2"),
         (renamed, "of the machine 'other'"),
         (lambda s: [(s[0][0], 1, True, [b"{}"]), s[1], s[2]], "'system' cannot be decoded"),
         (lambda s: [(s[0][0], 1, True, [bytes(100_000)]), s[1], s[2]], "too long"),
         (lambda s: [s[0], (s[1][0], 1, True, [b"junk"]), s[2]], "sessions cannot be decoded"),
+        (lambda s: [s[0], s[1], (s[2][0], 1, False, [b"junk"]), s[3]], "'digest' cannot be decoded"),
     ],
 )
 def test_a_snapshot_that_is_not_understood_is_refused_and_nothing_changes(change: Any, says: str) -> None:

@@ -4,7 +4,7 @@ The driver applies committed entries to it in order, and takes snapshots of it. 
 but this state and the entry, and is total: the same entries give the same state and the same results on every node.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,8 +12,10 @@ import msgspec
 
 from raftwright.client.models import Undecodable
 from raftwright.raft.entries import ZERO, Entry, EntryId, EntryKind
+from raftwright.server import digests
 from raftwright.server import sessions as sessions_module
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, InvalidPayload, Origin, decode_payload
+from raftwright.server.digests import INTERVAL_BYTES, INTERVAL_ENTRIES, StateDigest, WrongState
 from raftwright.server.machine import ApplyContext, Change, InvalidCommand, InvalidSnapshot, Machine
 from raftwright.server.sessions import Sessions, Verdict, fingerprint_of
 from raftwright.server.system import FEATURE_LEVEL_MAX, SYSTEM_VERSION, UnsupportedEntry, decode_system_command
@@ -23,6 +25,7 @@ Section = tuple[str, int, bool, Iterator[bytes]]
 
 SYSTEM_SECTION = "system"
 SESSIONS_SECTION = "sessions"
+DIGEST_SECTION = "digest"
 MACHINE_SECTION = "machine"
 SYSTEM_SECTION_VERSION = 1
 _SYSTEM_SECTION_BYTES_MAX = 1 << 16
@@ -89,6 +92,7 @@ class ReplicatedState:
     def __init__(self, machine: Machine, *, applied: EntryId = ZERO, time_ms: int = 0) -> None:
         self.machine = machine
         self.sessions = Sessions()
+        self.digest = StateDigest(machine, time_ms)
         self.feature_level = 1
         self.applied_index = applied.index
         self.applied_term = applied.term
@@ -107,7 +111,7 @@ class ReplicatedState:
         `decoded` may hold, blob by blob, what `machine.decode` made of it before. MemoryError and OSError of the
         machine pass, and UnsupportedEntry is raised for an entry of newer software: the node must stop.
         """
-        index = entry.index
+        index, digest = entry.index, self.digest
         assert index == self.applied_index + 1, f"entry {index} after {self.applied_index}"
         if entry.time_ms > self.time_ms:
             self.time_ms = entry.time_ms
@@ -117,12 +121,16 @@ class ReplicatedState:
             outcomes = self._apply_commands(entry, decoded)
         elif kind == EntryKind.SYSTEM:
             outcomes = [self._apply_system(entry)]
+            digest.mark(f"feature level {self.feature_level}")
         elif kind in (EntryKind.NOOP, EntryKind.MEMBERSHIP):
             outcomes = []
         else:
             raise UnsupportedEntry(f"entry {index} is of kind {kind}, which this version does not know")
         self.applied_index = index
         self.applied_term = entry.term
+        digest.size += len(entry.payload)
+        if not index % INTERVAL_ENTRIES or digest.size >= INTERVAL_BYTES or self.time_ms >= digest.span_ends:
+            digest.make(index, self.time_ms)
         return outcomes
 
     def _apply_commands(self, entry: Entry, decoded: Sequence[list[Any] | None] | None) -> list[BlobOutcome]:
@@ -131,6 +139,7 @@ class ReplicatedState:
         blobs = decode_payload(entry.payload)
         if isinstance(blobs, InvalidPayload):
             results = self.machine.undecodable(1, UNDECODABLE_PAYLOAD)
+            self.digest.results += results
             return [BlobOutcome(_NO_ORIGIN, Status.UNDECODABLE, results)]
         assert decoded is None or len(decoded) == len(blobs), "what was decoded is of another entry"
         context = ApplyContext(entry.index, entry.term, self.time_ms)
@@ -154,8 +163,11 @@ class ReplicatedState:
             return outcome
         self.sessions.touch(origin, context.time_ms)
         if isinstance(seen, bytes):
-            return BlobOutcome(origin, Status.REPLAYED, results_bytes=seen)
-        return BlobOutcome(origin, Status.CONFLICT if seen is Verdict.CONFLICT else Status.EXPIRED)
+            status = Status.REPLAYED
+        else:
+            status = Status.CONFLICT if seen is Verdict.CONFLICT else Status.EXPIRED
+        self.digest.mark(status.value)
+        return BlobOutcome(origin, status, results_bytes=seen if isinstance(seen, bytes) else None)
 
     def _apply_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
         origin = blob.origin
@@ -167,10 +179,13 @@ class ReplicatedState:
         if len(commands) != origin.count:
             return self._undecodable(origin, UNDECODABLE_COUNT)
         applied = self.machine.apply(commands, context)
+        self.digest.results += applied.results
         return BlobOutcome(origin, _APPLIED, applied.results, applied.changes)
 
     def _undecodable(self, origin: Origin, reason: str) -> BlobOutcome:
-        return BlobOutcome(origin, Status.UNDECODABLE, self.machine.undecodable(origin.count, reason))
+        results = self.machine.undecodable(origin.count, reason)
+        self.digest.results += results
+        return BlobOutcome(origin, Status.UNDECODABLE, results)
 
     def _apply_system(self, entry: Entry) -> BlobOutcome:
         if entry.version != SYSTEM_VERSION:
@@ -198,25 +213,36 @@ class ReplicatedState:
         return [
             (SYSTEM_SECTION, SYSTEM_SECTION_VERSION, True, iter([msgspec.json.encode(system)])),
             (SESSIONS_SECTION, sessions_module.VERSION, True, self.sessions.snapshot()),
+            # Not required: who does not know it goes on without comparing.
+            (DIGEST_SECTION, digests.SECTION_VERSION, False, iter([self.digest.section()])),
             (MACHINE_SECTION, self.machine.version, True, self.machine.snapshot()),
         ]
 
-    def restore(self, sections: Iterable[tuple[str, int, bool, Iterable[bytes]]]) -> None:
+    def restore(
+        self,
+        sections: Iterable[tuple[str, int, bool, Iterable[bytes]]],
+        known: Mapping[int, tuple[str, bytes]] | None = None,
+    ) -> None:
         """Replace everything by what `sections` made. Sections are read in the order they come, the machine's last.
 
         Raises InvalidSnapshot, or what reading raises, and then all is as before; save where something required
-        follows the machine's section, which no writer makes: then this state must be thrown away.
+        follows the machine's section, which no writer makes: then this state must be thrown away. WrongState is an
+        InvalidSnapshot by whose digests it is of another state than the digests that are `known` to be right.
         """
         system: _SystemState | None = None
         sessions: Sessions | None = None
+        digest: StateDigest | None = None
         restored = False
         for name, version, required, chunks in sections:
             if restored and (required or name in _VERSIONS):
                 raise InvalidSnapshot(f"the section {name!r} comes after the machine's")
             if name == MACHINE_SECTION:
                 self._check_machine(version, system, sessions)
+                _check_digest(digest, known)
                 self.machine.restore(chunks)
                 restored = True
+            elif name == DIGEST_SECTION and system is not None and version == digests.SECTION_VERSION:
+                digest = StateDigest.restored(self.machine, system.time_ms, chunks)
             elif name not in _VERSIONS:
                 if required:
                     raise InvalidSnapshot(f"the section {name!r} is required, and this version does not know it")
@@ -231,6 +257,7 @@ class ReplicatedState:
         if not restored or system is None or sessions is None:
             raise InvalidSnapshot("the machine's section is missing")
         self.sessions = sessions
+        self.digest = digest or StateDigest.unknown(self.machine, system.time_ms)
         self.feature_level = system.feature_level
         self.applied_index = system.applied_index
         self.applied_term = system.applied_term
@@ -248,6 +275,12 @@ class ReplicatedState:
 
 
 _VERSIONS = {SYSTEM_SECTION: SYSTEM_SECTION_VERSION, SESSIONS_SECTION: sessions_module.VERSION}
+
+
+def _check_digest(digest: StateDigest | None, known: Mapping[int, tuple[str, bytes]] | None) -> None:
+    index = digest.contradicts(known) if digest and known else None
+    if index is not None:
+        raise WrongState(f"its digest at index {index} is not that of the majority")
 
 
 def _unsupported_version(entry: Entry, known: int) -> UnsupportedEntry:
