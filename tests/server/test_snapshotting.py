@@ -3,6 +3,7 @@
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind, SnapshotMeta
 from raftwright.raft.membership import Membership
+from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.snapshotting import RETRY_S, Snapshotting
 from raftwright.server.state import ReplicatedState
 
@@ -13,7 +14,7 @@ def meta(index: int) -> SnapshotMeta:
 
 def at(index: int) -> tuple[ReplicatedState, Snapshotting]:
     state = ReplicatedState(KvMachine(), applied=EntryId(1, index))
-    return state, Snapshotting(state, commands_max=10, bytes_max=1000)
+    return state, Snapshotting(state, SnapshotPolicy.commands(10) | SnapshotPolicy.log_bytes(1000))
 
 
 def apply_one(state: ReplicatedState) -> None:
@@ -67,3 +68,28 @@ def test_one_that_is_older_than_what_the_leader_sent_is_no_news() -> None:
     assert snapshotting.job(0.0, Membership()) is not None
     snapshotting.restored(meta(50))
     assert not snapshotting.taken(meta(6), 1.0)
+
+
+def test_seconds_count_from_the_last_one_and_only_if_something_happened() -> None:
+    state, snapshotting = at(5)
+    snapshotting.policy = SnapshotPolicy.every("minute")
+    assert snapshotting.job(100.0, Membership()) is None
+    assert snapshotting.job(1000.0, Membership()) is None
+    apply_one(state)
+    assert snapshotting.job(159.9, Membership()) is None
+    assert snapshotting.job(160.0, Membership()) is not None
+    assert snapshotting.taken(meta(6), 161.0)
+    apply_one(state)
+    assert snapshotting.job(219.9, Membership()) is None
+    assert snapshotting.job(220.0, Membership()) is not None
+
+
+def test_never_is_never_unless_one_is_asked_for_or_the_disk_is_full() -> None:
+    for name in ("is_wanted", "must_free"):
+        state, snapshotting = at(5)
+        snapshotting.policy = SnapshotPolicy.never()
+        apply_one(state)
+        snapshotting.commands = snapshotting.bytes = 1 << 40
+        assert snapshotting.job(1e9, Membership()) is None
+        setattr(snapshotting, name, True)
+        assert snapshotting.job(1e9, Membership()) is not None

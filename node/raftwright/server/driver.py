@@ -31,6 +31,7 @@ from raftwright.server.applying import Applier
 from raftwright.server.control import Control
 from raftwright.server.effects import Effects, SnapshotJob
 from raftwright.server.membership_requests import Call
+from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.proposing import Proposer
 from raftwright.server.reads import Reads
 from raftwright.server.rounds import Rounds
@@ -58,6 +59,13 @@ class DriverSettings:
     """Take a snapshot when so many commands were applied since the last one…"""
     snapshot_log_bytes: int = 64 << 20
     """…or when so many bytes of entries were."""
+    snapshot_policy: SnapshotPolicy | None = None
+    """In place of these two."""
+
+    @property
+    def policy(self) -> SnapshotPolicy:
+        counts = SnapshotPolicy.commands(self.snapshot_commands) | SnapshotPolicy.log_bytes(self.snapshot_log_bytes)
+        return counts if self.snapshot_policy is None else self.snapshot_policy
 
 
 class Driver:
@@ -75,9 +83,7 @@ class Driver:
             first_forward=raft.read_request_number,
         )
         self.reads = Reads(reads_max=settings.reads_max)
-        self.snapshotting = Snapshotting(
-            state, commands_max=settings.snapshot_commands, bytes_max=settings.snapshot_log_bytes
-        )
+        self.snapshotting = Snapshotting(state, settings.policy)
         self.proposer = Proposer(
             raft=raft,
             machine=state.machine,

@@ -7,6 +7,7 @@ nothing else would bring it about.
 from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.membership import Membership
 from raftwright.server.effects import SnapshotJob
+from raftwright.server.policies import Progress, SnapshotPolicy
 from raftwright.server.state import ReplicatedState
 
 RETRY_S = 5.0
@@ -15,10 +16,10 @@ RETRY_S = 5.0
 class Snapshotting:
     """Counts what was applied since the last snapshot."""
 
-    def __init__(self, state: ReplicatedState, *, commands_max: int, bytes_max: int) -> None:
+    def __init__(self, state: ReplicatedState, policy: SnapshotPolicy) -> None:
         self._state = state
-        self.commands_max = commands_max
-        self.bytes_max = bytes_max
+        self.policy = policy
+        """May be replaced at any time."""
         self.commands = 0
         self.bytes = 0
         self.is_wanted = False
@@ -28,15 +29,26 @@ class Snapshotting:
         self._running = False
         self._retry_at = float("-inf")
         self._last_index = state.applied_index
+        self._since: float | None = None
+        """When the last one began."""
+
+    @property
+    def last_index(self) -> int:
+        """Of the newest snapshot."""
+        return self._last_index
 
     def job(self, now: float, membership: Membership) -> SnapshotJob | None:
         """Begin one of what is applied now, if it is time. `membership` is as of the applied index."""
-        is_due = self.commands >= self.commands_max or self.bytes >= self.bytes_max
-        is_due = is_due or self.is_wanted or self.must_free
+        if self._since is None:
+            self._since = now
         applied = self._state.applied_id
-        if not is_due or self._running or now < self._retry_at or applied.index <= self._last_index:
+        if self._running or now < self._retry_at or applied.index <= self._last_index:
+            return None
+        progress = Progress(self.commands, self.bytes, now - self._since)
+        if not (self.is_wanted or self.must_free or self.policy.is_due(progress)):
             return None
         self._running = True
+        self._since = now
         self.is_wanted = False
         self.commands = self.bytes = 0
         return SnapshotJob(
