@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from raftwright.cli.local import wait_until_ready
@@ -105,6 +106,19 @@ async def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
         await assert_nothing_lost(cluster, load)
     finally:
         await cluster.stop()
+
+
+async def test_a_follower_takes_writes_again_as_soon_as_there_is_a_leader(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as cluster, aiohttp.ClientSession() as http:
+        async with Client(cluster.endpoints) as client:
+            await client.put("a", b"1")
+            leader = await leader_of(client)
+        follower = next(node.client for name, node in cluster.nodes.items() if name != leader)
+        await cluster.kill(leader)
+        begun = time.monotonic()
+        async with http.put(f"http://{follower}/v1/kv/a", data=b"2") as answer:
+            assert answer.status == 200, await answer.text()
+        assert time.monotonic() - begun < 4.0
 
 
 async def test_followers_are_killed_and_writes_hardly_notice(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ class Driver:
 
     def receive(self, messages: Sequence[PeerMessage], now: float) -> None:
         for message in messages:
+            self.proposer.away.discard(message.from_id)
             if isinstance(message, Forward | ForwardReply | ControlRequest | ControlReply):
                 self._forwarded.append(message)
                 continue
@@ -138,6 +139,7 @@ class Driver:
         self.control.ask(call, token, now + self.settings.request_timeout_s)
 
     def stream_lost(self, peer: int, now: float) -> None:
+        self.proposer.away.add(peer)
         self._lost_peers.append(peer)
         self._inbox.append(StreamLost(now=now, peer=peer))
 

@@ -17,7 +17,15 @@ from aiohttp import web
 
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import InstallSnapshot
-from raftwright.server.wire import FRAME_BYTES_MAX, PROTOCOL, PeerHello, PeerMessage, decode_frame, encode_frame
+from raftwright.server.wire import (
+    FRAME_BYTES_MAX,
+    PROTOCOL,
+    Forward,
+    PeerHello,
+    PeerMessage,
+    decode_frame,
+    encode_frame,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +81,10 @@ class _Stream:
 
     def send(self, messages: Sequence[PeerMessage]) -> None:
         if not self.connected and self.channel == CONTROL:
-            return  # nothing is kept for a peer that is away: it would be stale when it is back
+            # Nothing is kept for a peer that is away: it would be stale when it is back. But no write may wait for it.
+            if any(isinstance(message, Forward) for message in messages):
+                asyncio.get_running_loop().call_soon(self.transport.on_lost, self.peer)
+            return
         if len(self._queue) + len(messages) > QUEUED_MESSAGES_MAX:
             _log.warning("the stream to member %d is behind; %d messages are dropped", self.peer, len(self._queue))
             self._queue.clear()

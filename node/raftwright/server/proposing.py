@@ -58,6 +58,9 @@ class Proposer:
         self.commands_proposed = 0
         self.commands_forwarded = 0
         self._handed_over_at = float("-inf")
+        self.away: set[int] = set()
+        """Peers whose stream was lost and that were not heard of since. Nothing is forwarded to them: it would be
+        dropped on the way, and its caller would wait for the time-out instead of the next leader."""
         self._encoded: list[bytes] = []
         self._commands: list[Any] = []
         self._tokens: list[Any] = []
@@ -98,8 +101,10 @@ class Proposer:
         if self._raft.leader_role is not None:
             if not round_under_way:
                 self._propose_all(now, wall_ms, effects)
-        elif self._raft.leader_id is not None and now >= self._writes.held_until:
-            self._forward_all(self._raft.leader_id, effects)
+        elif now >= self._writes.held_until:
+            leader = self._raft.leader_id
+            if leader is not None and leader not in self.away:
+                self._forward_all(leader, effects)
         if self.is_closing and self._raft.leader_role is None:
             self._writes.fail_queued(effects, ShuttingDown())
 
