@@ -184,7 +184,7 @@ class Faults:
         """The network tells of everything that is sent."""
         for message in messages:
             match message:
-                case RequestVote(to_id=voter) if self._trap_set:
+                case RequestVote(to_id=voter) if self._trap_set and self.nodes[voter - 1].is_running:
                     self._trap_set = False
                     self._trapped[sender] = voter
                     self._close_trap(sender, voter)

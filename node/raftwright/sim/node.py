@@ -31,8 +31,9 @@ from raftwright.storage.storage import Storage, StorageSettings
 
 FOUNDING_ID = EntryId(1, 1)
 WALL_EPOCH_MS = 1_700_000_000_000
-CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
+CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
 """What becomes of un-synced bytes in a crash. None: only the process ends, and the machine goes on."""
+DISK_TIME_MAX_S = 1.0
 STEP_S = 1e-6
 """Added to deadlines, so that a rounded one is not met a moment too early for ever."""
 
@@ -173,7 +174,7 @@ class SimNode:
         """Start the process on what the disk holds."""
         if self.glue is not None:
             return
-        if self.world.chance(0.05):  # power may go in the middle of recovery, too
+        if self.world.chance(0.03):  # power may go in the middle of recovery, too
             self.disk.crash_at = self.disk.effects + self.world.random.randint(1, 12)
         try:
             self._start()
@@ -244,8 +245,8 @@ class SimNode:
         """Power goes. A write that is under way has got anywhere between its begin and its end."""
         world = self.world
         for work in self.glue.workers.end() if self.glue is not None else []:
-            if world.chance(0.9):
-                self.disk.crash_at = self.disk.effects + world.random.choice((1, 2, 2, 3))
+            if world.chance(0.95):
+                self.disk.crash_at = self.disk.effects + world.random.choice((1, 2, 2, 2, 2, 3))
                 with suppress(SimulatedCrash, StorageError):
                     work()
         before = self._content()
@@ -362,7 +363,7 @@ class SimNode:
         self.watcher.restored(self)
 
     def disk_time(self) -> float:
-        return self.world.random.expovariate(1 / (self.disk_delay_s * self.disk_slowness))
+        return min(DISK_TIME_MAX_S, self.world.random.expovariate(1 / (self.disk_delay_s * self.disk_slowness)))
 
     def guarded(self, work: Work) -> Any:
         """A failed sync ends the process at once, as it does in `server/run.py`."""

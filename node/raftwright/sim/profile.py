@@ -30,6 +30,17 @@ FAULTS = (
 )
 
 
+THEMES = (
+    ("crash after a vote",),
+    ("crash after a vote",),
+    ("crash in a write", "partition"),
+    ("isolate the leader", "pause"),
+    ("full disk", "crash"),
+    ("membership", "transfer"),
+)
+"""Faults that bring out most when little else disturbs them."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Profile:
     voters: int = 3
@@ -55,7 +66,7 @@ class Profile:
     clients: int = 4
     think_time_s: float = 0.03
     keys: int = 6
-    seconds: float = 5.0
+    seconds: float = 4.5
     """Virtual time with faults."""
     fault_interval_s: float = 0.25
     """Mean time from one fault to the next."""
@@ -64,7 +75,8 @@ class Profile:
 
 def draw_profile(random: Random) -> Profile:
     """The settings of a run with faults."""
-    faults = tuple(fault for fault in FAULTS if random.random() < 0.5)
+    themed = random.random() < 0.4
+    faults = random.choice(THEMES) if themed else tuple(fault for fault in FAULTS if random.random() < 0.5)
     return Profile(
         voters=random.choice((1, 2, 3, 3, 3, 4, 4, 5)),
         learners=random.choice((0, 0, 0, 1, 2)),
@@ -84,6 +96,6 @@ def draw_profile(random: Random) -> Profile:
             reordering=random.choice((0.0, 0.05)),
         ),
         clients=random.choice((3, 5)),
-        fault_interval_s=random.choice((0.1, 0.25, 0.5)),
+        fault_interval_s=random.choice((0.5, 1.0) if themed else (0.1, 0.25, 0.5)),
         faults=faults or FAULTS[:1],
     )
