@@ -12,10 +12,10 @@ from raftwright.raft.entries import EntryId, SnapshotMeta
 from raftwright.raft.membership import Membership
 from raftwright.storage.errors import CorruptSnapshot, UnsupportedFormat
 from raftwright.storage.files import File
+from raftwright.storage.transforms import NAMES
 
 MAGIC = b"RWSNAP\r\n"
 FORMAT = 1
-TRANSFORM_NONE = 0
 _HEADER = Struct("<8sHHIQQQ")
 _CHECK = Struct("<I")
 MEMBERSHIP_MAX = 16 << 20
@@ -41,14 +41,14 @@ class Block:
     checksum: int
 
 
-def encode_header(entry_id: EntryId, time_ms: int, membership: Membership) -> bytes:
+def encode_header(entry_id: EntryId, time_ms: int, membership: Membership, transform: int = 0) -> bytes:
     members = membership.encode()
-    head = _HEADER.pack(MAGIC, FORMAT, TRANSFORM_NONE, len(members), entry_id.term, entry_id.index, time_ms) + members
+    head = _HEADER.pack(MAGIC, FORMAT, transform, len(members), entry_id.term, entry_id.index, time_ms) + members
     return head + _CHECK.pack(crc32(head))
 
 
-def read_header(file: File, name: str) -> tuple[SnapshotMeta, int, int]:
-    """The meta without size and checksum, the offset of the first block, and the header's checksum."""
+def read_header(file: File, name: str) -> tuple[SnapshotMeta, int, int, int]:
+    """The meta without size and checksum, the offset of the first block, the header's checksum, the transform."""
     size = file.size()
     head = file.pread(_HEADER.size, 0)
     if len(head) < _HEADER.size or not head.startswith(MAGIC):
@@ -61,12 +61,12 @@ def read_header(file: File, name: str) -> tuple[SnapshotMeta, int, int]:
     (check,) = _CHECK.unpack(head[-_CHECK.size :])
     if crc32(head[: -_CHECK.size]) != check:
         raise CorruptSnapshot(name, 0, "the header is damaged")
-    if version != FORMAT or transform != TRANSFORM_NONE:
+    if version != FORMAT or transform >= len(NAMES):
         raise UnsupportedFormat(
             f"{name} has format {version} and transform {transform}; use a newer version of the software"
         )
     membership = Membership.decode(head[_HEADER.size : -_CHECK.size])
-    return SnapshotMeta(id=EntryId(term, index), time_ms=time_ms, membership=membership), end, check
+    return SnapshotMeta(id=EntryId(term, index), time_ms=time_ms, membership=membership), end, check, transform
 
 
 def encode_block(kind: int, data: bytes, before: int, *, flags: int = 0, version: int = 0) -> tuple[bytes, int]:
@@ -97,7 +97,7 @@ def read_block(file: File, offset: int, before: int, size: int, name: str) -> Bl
 
 def verify(file: File, name: str) -> SnapshotMeta:
     """Read the whole file once and return its meta, with size and checksum. Raises CorruptSnapshot."""
-    meta, start, _ = read_header(file, name)
+    meta, start, _, _ = read_header(file, name)
     size = file.size()
     end_at = size - END_BYTES
     if end_at < start:

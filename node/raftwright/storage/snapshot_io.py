@@ -12,6 +12,7 @@ from raftwright.raft.membership import Membership
 from raftwright.storage import snapshot_format as form
 from raftwright.storage.errors import CorruptSnapshot, ReadFailed, preparing
 from raftwright.storage.files import File
+from raftwright.storage.transforms import Transform, transform_numbered
 
 _BUFFER_BYTES = 256 << 10
 _SYNC_BYTES = 4 << 20
@@ -33,7 +34,9 @@ class SnapshotWriter:
         membership: Membership,
         publish: Callable[[SnapshotMeta], SnapshotMeta],
         discard: Callable[[], None],
+        transform: Transform | None = None,
     ) -> None:
+        self._transform = transform or transform_numbered(0)
         self._file = file
         self._name = name
         self._meta = SnapshotMeta(id=entry_id, time_ms=time_ms, membership=membership)
@@ -46,7 +49,7 @@ class SnapshotWriter:
         self._checksum = 0
         self._in_section = False
         self._open = True
-        header = form.encode_header(entry_id, time_ms, membership)
+        header = form.encode_header(entry_id, time_ms, membership, self._transform.number)
         self._block_check = int.from_bytes(header[-4:], "little")
         self._put(header)
 
@@ -101,8 +104,10 @@ class SnapshotWriter:
         data = b"".join(self._buffer)
         self._buffer.clear()
         self._buffered = 0
-        for start in range(0, len(data), form.BLOCK_MAX):
-            self._block(form.DATA, data[start : start + form.BLOCK_MAX])
+        # What cannot be compressed becomes a little longer: it must still fit a block.
+        step = form.BLOCK_MAX if self._transform.number == 0 else form.BLOCK_MAX // 2
+        for start in range(0, len(data), step):
+            self._block(form.DATA, self._transform.encode(data[start : start + step]))
 
     def _block(self, kind: int, data: bytes, *, flags: int = 0, version: int = 0) -> None:
         block, self._block_check = form.encode_block(kind, data, self._block_check, flags=flags, version=version)
@@ -130,6 +135,7 @@ class SnapshotReader:
         self.meta = meta
         self._file = file
         self._name = name
+        self._transform: Transform
         self._next: form.Block | None = None
         self._offset = 0
         self._check = 0
@@ -147,7 +153,8 @@ class SnapshotReader:
 
     def _sections(self) -> Iterator[tuple[str, int, bool, Iterator[bytes]]]:
         try:
-            _, self._offset, self._check = form.read_header(self._file, self._name)
+            _, self._offset, self._check, number = form.read_header(self._file, self._name)
+            self._transform = transform_numbered(number)
             if self._file.size() != self.meta.size:
                 raise CorruptSnapshot(self._name, self._file.size(), f"the file must have {self.meta.size} bytes")
         except OSError as error:
@@ -165,7 +172,11 @@ class SnapshotReader:
 
     def _data(self) -> Iterator[bytes]:
         while (block := self._read()).kind == form.DATA:
-            yield block.data
+            try:
+                data = self._transform.decode(block.data, form.BLOCK_MAX)
+            except ValueError as error:
+                raise CorruptSnapshot(self._name, self._offset, f"a block cannot be decompressed: {error}") from error
+            yield data
         self._next = block
 
     def _read(self) -> form.Block:

@@ -15,6 +15,7 @@ from raftwright.storage import snapshot_format as form
 from raftwright.storage.errors import CorruptSnapshot, DiskFull, ReadFailed, SyncFailed, is_full, preparing
 from raftwright.storage.files import File, Files
 from raftwright.storage.snapshot_io import SnapshotReader, SnapshotWriter
+from raftwright.storage.transforms import Transform
 
 DIRECTORY = "snapshots"
 SUFFIX = ".snapshot"
@@ -94,10 +95,11 @@ class Snapshots:
         time_ms: int,
         membership: Membership,
         publish: Callable[[SnapshotMeta], SnapshotMeta],
+        transform: Transform | None = None,
     ) -> SnapshotWriter:
         """`publish` is called with the finished file's meta, and calls `publish_own`. Raises DiskFull."""
         file = self._create(_OWN)
-        return SnapshotWriter(file, _OWN, entry_id, time_ms, membership, publish, lambda: self._remove(_OWN))
+        return SnapshotWriter(file, _OWN, entry_id, time_ms, membership, publish, lambda: self._remove(_OWN), transform)
 
     def publish_own(self, meta: SnapshotMeta) -> SnapshotMeta:
         return self._publish(_OWN, meta)

@@ -25,6 +25,7 @@ from raftwright.storage.identity import StoreIdentity
 from raftwright.storage.log import Log
 from raftwright.storage.snapshot_io import SnapshotReader, SnapshotWriter
 from raftwright.storage.snapshots import Snapshots
+from raftwright.storage.transforms import transform_named
 
 LOCK = "lock"
 
@@ -56,6 +57,8 @@ class Storage:
         self._snapshots = own
         self._settings = settings
         self.identity = identity
+        self.snapshot_compression = "none"
+        """Of the next snapshot: `none`, `gzip` or `zstd`."""
 
     @classmethod
     def open(cls, files: Files, settings: StorageSettings, *, new_store_id: str) -> "Storage":
@@ -198,7 +201,7 @@ class Storage:
 
     def new_snapshot(self, *, id: EntryId, time_ms: int, membership: Membership) -> SnapshotWriter:
         """Begin a snapshot of the state after the entry `id`, in a temporary file. Raises DiskFull."""
-        return self._snapshots.write(id, time_ms, membership, self._publish)
+        return self._snapshots.write(id, time_ms, membership, self._publish, transform_named(self.snapshot_compression))
 
     def _publish(self, meta: SnapshotMeta) -> SnapshotMeta:
         newest = self._snapshots.publish_own(meta)
