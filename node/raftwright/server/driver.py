@@ -14,6 +14,7 @@ from raftwright.raft.entries import Entry, SnapshotMeta
 from raftwright.raft.events import (
     AnyEvent,
     Applied,
+    ChunkLoaded,
     Persisted,
     Receive,
     RequestRead,
@@ -28,6 +29,7 @@ from raftwright.raft.messages import AppendEntries
 from raftwright.raft.raft import Raft
 from raftwright.raft.roles import Candidate
 from raftwright.server.applying import Applier
+from raftwright.server.checks import ReplicaChecks
 from raftwright.server.control import Control
 from raftwright.server.effects import Effects, SnapshotJob
 from raftwright.server.membership_requests import Call
@@ -37,7 +39,7 @@ from raftwright.server.reads import Reads
 from raftwright.server.rounds import Rounds
 from raftwright.server.snapshotting import RETRY_S, Snapshotting
 from raftwright.server.state import ReplicatedState
-from raftwright.server.wire import ControlReply, ControlRequest, Forward, ForwardReply, PeerMessage
+from raftwright.server.wire import CheckMessage, ControlReply, ControlRequest, Forward, ForwardReply, PeerMessage
 from raftwright.server.writes import Write, Writes
 
 _log = logging.getLogger(__name__)
@@ -95,6 +97,9 @@ class Driver:
             raft=raft, state=state, membership=membership, writes=self.writes, snapshotting=self.snapshotting
         )
         self.control = Control(raft=raft, lags=self.applier.lags, first_request=raft.read_request_number)
+        self.checks = ReplicaChecks(
+            raft=raft, state=state, applier=self.applier, snapshotting=self.snapshotting, rounds=self.rounds
+        )
         self.read_rounds = 0
         self.elections = 0
         """That this node began."""
@@ -113,6 +118,9 @@ class Driver:
             self.proposer.away.discard(message.from_id)
             if isinstance(message, Forward | ForwardReply | ControlRequest | ControlReply):
                 self._forwarded.append(message)
+                continue
+            if isinstance(message, CheckMessage):
+                self.checks.receive(message)
                 continue
             if isinstance(message, AppendEntries) and message.entries and not self.proposer.has_room_for(message):
                 # As if the entries were lost on the way: the core must not take what the disk cannot.
@@ -149,6 +157,7 @@ class Driver:
         self._inbox.append(Persisted(now=now, ready=self.rounds.current.ready))
         if received is not None:
             self._inbox.append(SnapshotReceived(now=now, meta=received[0], ok=received[1]))
+            self.checks.repair.received(*received, now)
 
     def entries_for_apply(self, entries: Sequence[Entry]) -> None:
         self.applier.loaded(entries)
@@ -161,6 +170,17 @@ class Driver:
     def restored(self, meta: SnapshotMeta) -> None:
         """The state machine is that of the snapshot now."""
         self.applier.restored(meta)
+        if self.applier.restoring is None:
+            self.checks.restored()
+
+    def adopted(self, meta: SnapshotMeta, now: float, *, problem: str = "", durable: bool = True) -> None:
+        """The state machine is that of the snapshot now, which is the store's newest if `durable`, or a `problem` came
+        between, and it is as before."""
+        if not problem:
+            self.restored(meta)
+            if durable:
+                self._inbox.append(SnapshotTaken(now=now, meta=meta, keep_from=self.raft.log.first_index))
+        self.checks.adopted(meta, now, problem=problem)
 
     def transfer_leadership(self, target: int | None, now: float) -> None:
         """Raises NotLeader or TransferImpossible."""
@@ -181,8 +201,15 @@ class Driver:
         return self.raft.leader_role is not None
 
     @property
+    def is_transferring(self) -> bool:
+        """Whether this leader is handing over, and has neither succeeded nor given up yet."""
+        leader = self.raft.leader_role
+        return leader is not None and leader.transfer is not None
+
+    @property
     def is_restoring(self) -> bool:
-        return self.applier.restoring is not None
+        """Or about to: what it was is wrong (`server/checks.py`)."""
+        return self.applier.restoring is not None or self.checks.divergence is not None
 
     def next_deadline(self) -> float:
         """When to `run` with a Tick at the latest."""
@@ -213,6 +240,7 @@ class Driver:
         self._ask_for_reads(now)
         self._take_ready(now, effects)
         self._apply(now, effects)
+        self.checks.run(now, effects)
         self.control.settle(now, wall_ms, effects)
         self.rounds.start(effects)
         self._sweep(now, effects)
@@ -231,6 +259,8 @@ class Driver:
                 batch = self.rounds.done(effects)
                 if batch.snapshot is not None:
                     self.applier.durable(batch.snapshot)
+            if isinstance(event, ChunkLoaded) and self.checks.repair.loaded(event, effects):
+                continue
             self.raft.step(event)
             if isinstance(event, SnapshotTaken):
                 effects.compact = self.raft.log.first_index
@@ -280,6 +310,7 @@ class Driver:
         if seen == self._seen_leader:
             return
         before, self._seen_leader = self._seen_leader, seen
+        self.checks.leader_changed()
         effects.leader_changed = True
         self.elections += isinstance(self.raft.role, Candidate) and seen[0] != before[0]
         if before[2] and not seen[2]:

@@ -123,13 +123,10 @@ class NodeSettings:
     segment_bytes_max: int = _bytes(16 * MIB, "The size of one file of the log.", 64 * KIB, 1024 * MIB)
     log_cache_bytes_max: int = _bytes(16 * MIB, "How much of the log is kept in memory.", 64 * KIB, 4096 * MIB)
     snapshot_every_commands: int = _count(
-        100_000, "A snapshot is taken after this many commands.", 1, 1_000_000_000, "commands"
+        1_000_000, "A snapshot is taken after this many commands.", 1, 1_000_000_000, "commands"
     )
     snapshot_every_log_bytes: int = _bytes(
         64 * MIB, "A snapshot is taken after this much log.", 64 * KIB, 1024 * 1024 * MIB
-    )
-    snapshot_keep_commands: int = _count(
-        10_000, "How much log stays behind a snapshot for members that lag.", 0, 1_000_000_000, "commands"
     )
     pending_commands_max: int = _count(
         100_000, "The most commands waiting for a quorum; more are refused.", 1, 10_000_000, "commands"
