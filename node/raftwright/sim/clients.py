@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from raftwright.kv.commands import encode_blob, encode_command
+from raftwright.kv.commands import encode_command
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.driver import Driver
 from raftwright.server.effects import Answer, ReadDone
@@ -199,7 +199,7 @@ class Client:
             if single is not None:
                 driver.write_one(single, encode_command(single), pending)
             else:
-                blob = Blob(self._origin(write, pending.name), encode_blob([encode_command(c) for c in write.commands]))
+                blob = Blob(self._origin(write, pending.name), self.clients.workload.encode(write.commands))
                 deadline = node.clock + self.clients.request_timeout_s
                 driver.write(Write(blob, list(write.commands), pending, deadline))
         except ServiceError as error:

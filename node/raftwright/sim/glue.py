@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from raftwright.raft.entries import Entry, EntryId, SnapshotMeta
 from raftwright.raft.events import ChunkLoaded, EntriesLoaded
 from raftwright.raft.ready import LoadChunk, LoadEntries
+from raftwright.server.digests import WrongState
 from raftwright.server.driver import Driver
 from raftwright.server.effects import Answer, Effects, Persist, ReadDone, SnapshotJob
+from raftwright.server.machine import InvalidSnapshot
 from raftwright.server.wire import PeerMessage
 from raftwright.sim.workers import Process, Work, Workers
 from raftwright.sim.world import World
@@ -71,6 +73,8 @@ class SimGlue:
             self.workers.spawn(self._take_snapshot(effects.snapshot))
         if effects.restore is not None:
             self.workers.spawn(self._restore(effects.restore))
+        if effects.adopt is not None:
+            self.workers.spawn(self._adopt(effects.adopt))
         if effects.compact is not None:
             self.workers.on_disk(partial(self.storage.compact, effects.compact), self._measure)
         if effects.again:
@@ -167,6 +171,22 @@ class SimGlue:
         self.driver.state.restore(self.storage.open_snapshot().sections())
         self._world.counts["snapshots installed"] += 1
         self.driver.restored(meta)
+        self.outside.restored()
+
+    def _adopt(self, meta: SnapshotMeta) -> Iterator[Work]:
+        yield lambda: None
+        reader = self.storage.open_received(meta)
+        try:
+            if reader is None:
+                raise WrongState("another snapshot took its place")
+            self.driver.state.restore(reader.sections(), self.driver.checks.known())
+        except InvalidSnapshot as error:
+            self.driver.adopted(meta, self.outside.clock, problem=str(error))
+            return
+        durable: list[bool] = []
+        yield lambda: durable.append(self.storage.adopt_received(meta))
+        self._world.counts["states repaired"] += 1
+        self.driver.adopted(meta, self.outside.clock, durable=durable[0])
         self.outside.restored()
 
 

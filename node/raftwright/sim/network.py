@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from raftwright.raft.messages import InstallSnapshot
-from raftwright.server.wire import Forward, PeerMessage, decode_frame, encode_frame
+from raftwright.server.wire import BULK_MESSAGES, Forward, PeerMessage, decode_frame, encode_frame
 from raftwright.sim.world import World
 
 
@@ -45,7 +44,7 @@ class Network:
     def send(self, sender: int, to: int, messages: Sequence[PeerMessage]) -> None:
         self.on_send(sender, messages)
         for is_bulk in (False, True):
-            batch = [message for message in messages if isinstance(message, InstallSnapshot) == is_bulk]
+            batch = [message for message in messages if isinstance(message, BULK_MESSAGES) == is_bulk]
             if batch:
                 self._send_frame(sender, to, batch, is_bulk=is_bulk)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from raftwright.kv.commands import Put
 from raftwright.kv.store import KvMachine
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
 from raftwright.server.wire import PeerMessage
@@ -144,10 +143,7 @@ class Simulation:
         client = Client(self.clients, think_time_s=1.0, with_session=True, window=0)
         done: list[ClientWrite] = []
         for node in self.nodes:
-            name = self.clients.next_name("probe")
-            write = ClientWrite(name, [Put("probe", name.encode())])
-            self.workload.writes.append(write)
-            client.write(write, node, done.append)
+            client.write(self.workload.probe(self.clients.next_name("probe")), node, done.append)
         ended = world.run_until(
             deadline, done=lambda: len(done) == len(self.nodes) and not any(client.busy for client in clients)
         )

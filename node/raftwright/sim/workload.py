@@ -1,7 +1,8 @@
 """What clients of the built-in store ask for, and whether all that they saw fits one store.
 
-`clients.py` draws its writes and reads here, `simulation.py` asks for the verdict at the end. Its one rule: every
-value is written once, so that a read says which write it saw.
+`clients.py` draws its writes and reads here, `simulation.py` asks for the verdict at the end. A user's own machine has
+a workload of its own, with these methods. Its one rule: every value is written once, so that a read says which write
+it saw.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from random import Random
 from typing import Any
 
 from raftwright.client.models import NotFound, decode_results
-from raftwright.kv.commands import Batch, Command, Compare, Delete, Operation, Put
+from raftwright.kv.commands import Batch, Command, Compare, Delete, Operation, Put, encode_blob, encode_command
 from raftwright.sim import linearizability
 from raftwright.sim.checkers import Checker
 from raftwright.sim.world import Violation
@@ -96,6 +97,16 @@ class KvWorkload:
             else:
                 operations.append(Put(key, f"{name}:{number}".encode()))
         return operations
+
+    def probe(self, name: str) -> ClientWrite:
+        """A write that must succeed once nothing is wrong any more."""
+        write = ClientWrite(name, [Put("probe", name.encode())])
+        self.writes.append(write)
+        return write
+
+    def encode(self, commands: Sequence[Command]) -> bytes:
+        """The blob that carries these commands."""
+        return encode_blob([encode_command(command) for command in commands])
 
     def as_single(self, write: ClientWrite, name: str) -> Put | None:
         """The write as one put whose value is the attempt's name, half of the times that it can be one."""
