@@ -49,6 +49,9 @@ class Nodes:
         with (self.directory / f"{name}.log").open("ab") as output:
             self._processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        self._processes[name].send_signal(number)
+
     async def stop(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         process = self._processes.pop(name)
         process.send_signal(number)

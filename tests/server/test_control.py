@@ -227,24 +227,31 @@ def test_refused_a_second_change_while_one_is_in_flight() -> None:
     assert isinstance(refusal(done), ChangePending)
 
 
-def test_refused_before_the_leader_committed_in_its_term() -> None:
-    cluster, leader, other = cluster_of(3)
+def new_leader(cluster: Cluster, leader: int, other: int) -> None:
+    """Hand leadership over, up to where the new leader has committed nothing yet."""
     cluster[leader].transfer_leadership(other, cluster.now)
-    for _ in range(50):
-        if cluster[other].is_leader:
-            break
-        for number in cluster.drivers:
-            if not cluster[other].is_leader:
-                cluster.run(number)
-                cluster.deliver()
-            if cluster.persists[number] and not cluster[other].is_leader:
-                cluster.sync(number)
+    for number in [*cluster.drivers] * 20:
+        if not cluster[other].is_leader:
+            cluster.run(number)
+        if not cluster[other].is_leader:
+            cluster.deliver()
+        if cluster.persists[number] and not cluster[other].is_leader:
+            cluster.sync(number)
     assert cluster[other].is_leader
-    token = object()
-    cluster[other].ask(change(demote=[leader]), token, cluster.now)
-    cluster.run(other)
-    (done,) = (done for done in cluster.controls if done.token is token)
-    assert isinstance(refusal(done), NotCommittedInTerm)
+
+
+def test_refused_while_the_leader_has_not_committed_in_its_term() -> None:
+    cluster, leader, other = cluster_of(3, request_timeout_s=0.3)
+    new_leader(cluster, leader, other)
+    cluster.network.clear()
+    cluster.cut.update(set(cluster.drivers) - {other})
+    assert isinstance(refusal(cluster.ask(other, change(demote=[leader]))), NotCommittedInTerm)
+
+
+def test_a_change_waits_for_the_leader_to_commit_in_its_term() -> None:
+    cluster, leader, other = cluster_of(3)
+    new_leader(cluster, leader, other)
+    assert roles(cluster.ask(other, change(demote=[leader])))[leader] == "learner"
 
 
 def test_refused_the_last_voter() -> None:

@@ -24,6 +24,7 @@ from raftwright.client.errors import (
 from raftwright.client.groups import Operation
 from raftwright.client.http import Page, Refused
 from raftwright.client.machines import Sender, command_of, query_of
+from raftwright.client.members import Members
 from raftwright.client.models import Consistency, NodeStatus
 from raftwright.client.nodes import Backoff, Nodes, checked
 from raftwright.client.results import Item, Value
@@ -67,6 +68,8 @@ class Client:
         Without `discover` only the named endpoints are ever connected to: for where the addresses that nodes tell of
         each other do not lead to them. ValueError if an endpoint is none."""
         self._nodes = Nodes(endpoints, discover=discover)
+        self.members = Members(self._ask)
+        """Calls about members and the leader."""
         self._timeout_s = timeout_s
         self._stream_settings = {
             "name": name,

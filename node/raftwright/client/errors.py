@@ -122,6 +122,18 @@ class SessionExpired(RaftwrightError):
     kind = "session-expired"
 
 
+class MembershipRefused(RaftwrightError):
+    """The membership was not changed, or leadership not handed over. `reason` is the problem's kind, as
+    `membership-outdated`, `last-voter`, `no-quorum-left`, `lagging`, `name-taken`, `unknown-member`."""
+
+    kind = "membership-refused"
+    outcome: Outcome = "none"
+
+    def __init__(self, message: str, *, reason: str = "", outcome: Outcome | None = None) -> None:
+        super().__init__(message, outcome=outcome)
+        self.reason = reason
+
+
 class ClientClosed(RaftwrightError):
     """The client was closed, or never opened with `async with`."""
 
@@ -144,6 +156,20 @@ _ERRORS: tuple[type[RaftwrightError], ...] = (
     IdempotencyConflict,
     SessionExpired,
 )
+_MEMBERSHIP = (
+    "membership-change-pending",
+    "membership-outdated",
+    "not-committed-in-term",
+    "last-voter",
+    "no-quorum-left",
+    "lagging",
+    "unknown-member",
+    "name-taken",
+    "store-taken",
+    "member-alive",
+    "transfer-failed",
+    "already-bootstrapped",
+)
 _UNAVAILABLE = ("no-leader", "proposal-dropped", "shutting-down", "not-serving")
 _BY_KIND = {error.kind: error for error in _ERRORS} | dict.fromkeys(_UNAVAILABLE, Unavailable)
 
@@ -156,6 +182,8 @@ def error_of(
 ) -> RaftwrightError:
     """The error of a problem's kind, as a node reported it; of the base class where this client knows no such kind.
     `raised` is the class of the state machine's exception."""
+    if kind in _MEMBERSHIP:
+        return MembershipRefused(message, reason=kind, outcome=outcome)
     error = _BY_KIND.get(kind, RaftwrightError)
     if error is PreconditionFailed:
         return PreconditionFailed(message, revision=revision)

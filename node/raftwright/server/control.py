@@ -38,9 +38,10 @@ from raftwright.server.membership_steps import plan_answer
 from raftwright.server.wire import ControlReply, ControlRequest
 
 CALLS_MAX = 1000
-ASK_AGAIN_S = 0.5
+ASK_AGAIN_S = 0.25
 """A call without an answer is asked again after this: a stream may have lost it."""
-_ASK_AGAIN = frozenset({NoLeader.kind, ShuttingDown.kind})
+_ASK_AGAIN = frozenset({NoLeader.kind, ShuttingDown.kind, NotCommittedInTerm.kind})
+"""Refusals that pass by themselves: the caller hears of one only if it lasts for the request's whole time."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ class _Pending:
     asked: int | None = None
     """The member that was asked."""
     reply: Reply | None = None
+    trouble: ServiceError | None = None
+    """Why it was not taken when it was asked last."""
     give_up_at: float = float("inf")
     """Of a transfer: when it has failed."""
 
@@ -97,10 +100,15 @@ class Control:
             return
         if message.error is None:
             self._accepted(pending, msgspec.json.decode(message.body, type=Reply), now)
-        elif message.error not in _ASK_AGAIN:
+        else:
             error = ERRORS.get(message.error, ServiceError)(message.detail)
             error.outcome = "none" if message.outcome == "none" else "unknown"
-            self._finish(message.id, effects, ControlDone(token=pending.token, error=error))
+            self._refused(message.id, pending, error, effects)
+
+    def _refused(self, number: int, pending: _Pending, error: ServiceError, effects: Effects) -> None:
+        pending.trouble = error
+        if error.kind not in _ASK_AGAIN:
+            self._finish(number, effects, ControlDone(token=pending.token, error=error))
 
     def run(self, now: float, wall_ms: int, effects: Effects) -> None:
         """Decide what was asked of this node, and ask the leader what was asked here."""
@@ -127,7 +135,7 @@ class Control:
         try:
             self._accepted(pending, self._decide(pending.call, now, wall_ms), now)
         except ServiceError as error:
-            self._finish(number, effects, ControlDone(token=pending.token, error=error))
+            self._refused(number, pending, error, effects)
 
     def _accepted(self, pending: _Pending, reply: Reply, now: float) -> None:
         pending.reply = reply
@@ -182,8 +190,8 @@ class Control:
         return None
 
     def _late(self, pending: _Pending, wall_ms: int) -> ControlDone:
-        if pending.reply is None and pending.asked is None:
-            return ControlDone(token=pending.token, error=NoLeader())
+        if pending.reply is None and (pending.asked is None or pending.trouble is not None):
+            return ControlDone(token=pending.token, error=pending.trouble or NoLeader())
         membership = self._raft.committed_membership
         try:
             is_pending = standing(membership, pending.call.change) is Standing.PENDING

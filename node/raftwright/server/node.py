@@ -7,13 +7,14 @@ is; it takes no part in anything before its identity and its first membership ar
 import asyncio
 import logging
 from asyncio import Future
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus
+from raftwright.client.models import NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.errors import Refusal
@@ -22,17 +23,19 @@ from raftwright.server.addresses import parse_address
 from raftwright.server.admission import Admission
 from raftwright.server.blobs import Blob
 from raftwright.server.driver import Driver
-from raftwright.server.errors import NotServing, ShuttingDown
+from raftwright.server.errors import NotServing, RequestTimeout, ShuttingDown, SnapshotFailed
 from raftwright.server.feeds import Feeds
 from raftwright.server.glue import Glue
 from raftwright.server.http import ClientServer
 from raftwright.server.joining import answer_join
+from raftwright.server.live_settings import changed, put_into_effect
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
 from raftwright.server.parts import make_driver, open_storage
 from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
 from raftwright.server.peers import LocalIdentity, PeerTransport
+from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
 from raftwright.server.status import node_status
@@ -45,12 +48,18 @@ _log = logging.getLogger(__name__)
 REMOVAL_GRACE_S = 2.0
 """How long a removed node waits for the answers to what was asked of it."""
 
+NEXT_LEADER_S = 1.0
+"""How long a node that stops waits to know the next leader, for the writes that wait for it."""
+
 
 class Node:
     """One running node. `run` does everything; the rest is what the routes ask."""
 
-    def __init__(self, settings: NodeSettings, machine: Machine | None = None) -> None:
-        """`machine` is the key-value store unless it is given."""
+    def __init__(
+        self, settings: NodeSettings, machine: Machine | None = None, policy: SnapshotPolicy | None = None
+    ) -> None:
+        """`machine` is the key-value store unless it is given, and `policy` that of the settings."""
+        self._policy = policy
         self.settings = settings
         self.machine: Machine = KvMachine(settings.command_limits) if machine is None else machine
         self.state = ReplicatedState(self.machine)
@@ -71,6 +80,7 @@ class Node:
         """Set once it takes part."""
         self.admission: Admission
         self._is_restart = False
+        self._clients: ClientServer | None = None
         self._stop = asyncio.Event()
 
     # Life
@@ -96,6 +106,7 @@ class Node:
             self.transport.on_join = partial(answer_join, self.control)
             peers = await self._listen_to_peers() if self.settings.peer_listen else None
             clients = ClientServer(self, self.settings, self.metrics) if self.settings.client_listen else None
+            self._clients = clients
             try:
                 if clients is not None:
                     await clients.start()
@@ -149,8 +160,13 @@ class Node:
         await asyncio.to_thread(self._restore)
         self._report_contradictions(recovered.snapshot)
         self.driver = make_driver(self.settings, self.identity, self.state, recovered)
+        if self._policy is not None:
+            self.driver.snapshotting.policy = self._policy
         raft = self.driver.raft
-        self.transport.is_removed = lambda member_id: raft.committed_membership.was_removed(member_id)
+        transport = self.transport
+        transport.is_removed = lambda member_id: raft.committed_membership.was_removed(member_id)
+        # A leader that removed itself still has to say that this is committed, and who is to follow.
+        transport.is_shut_out = lambda member_id: member_id != raft.leader_id and transport.is_removed(member_id)
         self.transport.update(self.driver.raft.membership)
         self.glue = Glue(
             driver=self.driver,
@@ -231,7 +247,9 @@ class Node:
             except Refusal as refusal:
                 _log.info("leadership is not handed over: %s", refusal)
             else:
-                await glue.until(lambda: not driver.is_leader and driver.raft.leader_id is not None, deadline)
+                await glue.until(lambda: not driver.is_transferring, deadline)
+        if not driver.is_leader:
+            await glue.until(lambda: driver.raft.leader_id is not None, min(deadline, clock.now() + NEXT_LEADER_S))
         self.phase, self.why = "stopping", "this node is shutting down"
         driver.close()
         await glue.until(lambda: not driver.writes.commands, deadline)
@@ -280,6 +298,37 @@ class Node:
         driver.ask(call, token, clock.now())
         glue.poke()
         return await token
+
+    def change_settings(self, changes: Mapping[str, Any]) -> NodeSettings:
+        self.use(changed(self.settings, changes, "the request"))
+        return self.settings
+
+    def use(self, settings: NodeSettings) -> None:
+        """Settings of which only those that may change differ."""
+        before, self.settings = self.settings, settings
+        put_into_effect(settings, before, self.storage, self.driver)
+        if self._clients is not None:
+            self._clients.use(settings)
+
+    async def take_snapshot(self) -> SnapshotAnswer:
+        driver, glue = self._serving()
+        wanted = self.state.applied_index
+        if driver.snapshotting.last_index < wanted:
+            changes = self.feeds.snapshots.subscribe()
+            driver.snapshotting.is_wanted = True
+            glue.poke()
+            try:
+                async with asyncio.timeout(self.settings.request_timeout_s):
+                    async for change in changes:
+                        if change.kind == "failed":
+                            raise SnapshotFailed("the node's log says why")
+                        if change.index >= wanted:
+                            break
+            except TimeoutError:
+                raise RequestTimeout("the snapshot is still being written; it goes on") from None
+        meta = self.storage.snapshot_meta
+        assert meta is not None
+        return SnapshotAnswer(index=meta.id.index, term=meta.id.term, bytes=meta.size)
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         return await self.admission.bootstrap(request)

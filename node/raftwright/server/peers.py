@@ -9,15 +9,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
 from raftwright.raft.membership import Membership
-from raftwright.raft.messages import InstallSnapshot
 from raftwright.server.wire import (
+    BULK_MESSAGES,
     FRAME_BYTES_MAX,
     PROTOCOL,
     Forward,
@@ -44,6 +44,8 @@ CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
 """WebSocket pings: they find a connection that died without a word."""
 CLOSE_TIMEOUT_S = 0.5
+LINGER_S = 2.0
+"""How long a stream to a member that was removed stays, so that it hears so."""
 BACKOFF_S = (0.05, 1.0)
 QUEUED_MESSAGES_MAX = 4096
 
@@ -62,6 +64,8 @@ class LocalIdentity:
     member_id: int | None = None
     removed: bool = False
     """It was a member, and was removed for good."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """What others may know of it, for the membership that it enters."""
 
 
 class _Stream:
@@ -74,6 +78,8 @@ class _Stream:
         self.address = address
         self.channel = channel
         self.connected = False
+        self.is_leaving = False
+        """The member is not in the membership any more."""
         self.refusal = ""
         self._queue: list[PeerMessage] = []
         self._wake = asyncio.Event()
@@ -182,6 +188,8 @@ class PeerTransport:
         self.membership = Membership()
         self.is_removed: Callable[[int], bool] = lambda member_id: self.membership.was_removed(member_id)
         """Whether that member was removed for good, by what is committed."""
+        self.is_shut_out: Callable[[int], bool] = lambda member_id: False
+        """Whether nothing that this member says counts any more."""
         self.on_removed: Callable[[], None] = lambda: None
         """A peer says that this node was removed."""
         self.admit: Callable[[PeerHello], Awaitable[None]] | None = None
@@ -221,7 +229,11 @@ class PeerTransport:
             else:
                 wanted[number, CONTROL] = store_id, address
         for key, (stream, task) in list(self._streams.items()):
-            if wanted.get(key) != (stream.store_id, stream.address):
+            stream.is_leaving = key not in wanted
+            if stream.is_leaving:
+                # A member that was removed has to hear of it first.
+                asyncio.get_running_loop().call_later(LINGER_S, self._drop, key, stream)
+            elif wanted[key] != (stream.store_id, stream.address):
                 task.cancel()
                 del self._streams[key]
         for key, (store_id, address) in wanted.items():
@@ -229,12 +241,16 @@ class PeerTransport:
                 stream = _Stream(self, key[0], store_id, address, key[1])
                 self._streams[key] = stream, self._group.create_task(stream.run(), name=f"stream {key}")
 
+    def _drop(self, key: tuple[int, str], stream: _Stream) -> None:
+        found = self._streams.get(key)
+        if found is not None and found[0] is stream and stream.is_leaving:
+            found[1].cancel()
+            del self._streams[key]
+
     def send(self, sends: Mapping[int, Sequence[PeerMessage]]) -> None:
         for peer, messages in sends.items():
-            bulk = [message for message in messages if isinstance(message, InstallSnapshot)]
-            control = (
-                [message for message in messages if not isinstance(message, InstallSnapshot)] if bulk else messages
-            )
+            bulk = [message for message in messages if isinstance(message, BULK_MESSAGES)]
+            control = [message for message in messages if not isinstance(message, BULK_MESSAGES)] if bulk else messages
             for channel, part in ((CONTROL, control), (BULK, bulk)):
                 found = self._streams.get((peer, channel))
                 if part and found is not None:
@@ -288,6 +304,7 @@ class PeerTransport:
             "client": self.identity.client,
             "cluster_id": self.identity.cluster_id,
             "member_id": self.identity.member_id,
+            "metadata": self.identity.metadata,
         }
         return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
@@ -343,8 +360,8 @@ class PeerTransport:
 
     async def _read_frames(self, hello: PeerHello, socket: web.WebSocketResponse) -> None:
         async for frame in socket:
-            if frame.type is not aiohttp.WSMsgType.BINARY:
-                break
+            if frame.type is not aiohttp.WSMsgType.BINARY or self.is_shut_out(hello.member_id):
+                break  # who was removed hears so when it connects again
             try:
                 messages = decode_frame(frame.data)
             except ValueError as error:
