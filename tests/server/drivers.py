@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from raftwright.kv.commands import Put, encode_blob, encode_command
@@ -12,6 +13,7 @@ from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.driver import Driver, DriverSettings
 from raftwright.server.effects import Answer, ControlDone, Effects, Persist, ReadDone
+from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
 from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import PeerMessage, decode_frame, encode_frame
@@ -34,16 +36,23 @@ def blob_of(*commands: Put, session: bytes = b"", first_seq: int = 0) -> Blob:
 class Cluster:
     """Drivers of founding members 1 to `size`. Nothing moves unless a test moves it."""
 
-    def __init__(self, size: int = 3, **settings: Any) -> None:
+    def __init__(
+        self,
+        size: int = 3,
+        learners: int = 0,
+        machine: Callable[[int], Machine] = lambda _: KvMachine(),
+        **settings: Any,
+    ) -> None:
         membership = first_membership(
-            (Member(name=f"n{n}", store_id=f"{n:032x}", addresses=Addresses(peer="p:1", client="c:1")), True)
-            for n in range(1, size + 1)
+            (Member(name=f"n{n}", store_id=f"{n:032x}", addresses=Addresses(peer="p:1", client="c:1")), n <= size)
+            for n in range(1, size + learners + 1)
         )
         self.now = 100.0
         self.answers: list[Answer] = []
         self.reads: list[ReadDone] = []
         self.controls: list[ControlDone] = []
         self.settings = settings
+        self.machine = machine
         self.membership = membership
         self.persists: dict[int, deque[Persist]] = {}
         self.network: deque[tuple[int, PeerMessage]] = deque()
@@ -67,7 +76,7 @@ class Cluster:
             random=random.Random(number),
             now=self.now,
         )
-        state = ReplicatedState(KvMachine(), applied=FOUNDING)
+        state = ReplicatedState(self.machine(number), applied=FOUNDING)
         self.persists[number] = deque()
         self.drivers[number] = Driver(
             raft=raft, state=state, membership=self.membership, settings=DriverSettings(**self.settings)

@@ -409,4 +409,4 @@ def test_a_snapshot_is_asked_for_after_so_many_commands_and_carries_the_membersh
     assert job is not None
     assert job.id.index == cluster[1].state.applied_index
     assert job.membership.voters == {1}
-    assert {name for name, *_ in job.sections} == {"system", "sessions", "machine"}
+    assert {name for name, *_ in job.sections} == {"system", "sessions", "digest", "machine"}

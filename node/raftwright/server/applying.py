@@ -34,6 +34,8 @@ class Applier:
         """As of the applied index: what a snapshot carries."""
         self.restoring: SnapshotMeta | None = None
         """The leader's snapshot that takes the place of the state machine; nothing is applied until it did."""
+        self.is_held = False
+        """The state is known to be wrong: nothing is applied to it."""
         self.lags = Lags()
         self.commands = 0
         self.entries = 0
@@ -48,6 +50,8 @@ class Applier:
             if self._durable is not None and not self._restore_running:
                 effects.restore, self._durable = self._durable, None
                 self._restore_running = True
+            return
+        if self.is_held:
             return
         commands, entries, size = self.commands + COMMANDS_A_RUN, self.entries + ENTRIES_A_RUN, 0
         while self._state.applied_index < self._raft.commit_index:
@@ -116,6 +120,19 @@ class Applier:
         self.restoring = meta
         self._loaded = ()
         self._writes.jumped(meta.id.index, effects)
+
+    def begin_adoption(self, meta: SnapshotMeta, effects: Effects) -> None:
+        """A snapshot takes the place of the state alone, and the log stays (`server/repairing.py`)."""
+        self.restoring = meta
+        self._restore_running = True
+        self._loaded = ()
+        self._writes.jumped(meta.id.index, effects)
+
+    def adoption_ended(self, meta: SnapshotMeta) -> None:
+        """Without `restored`, it failed, and all is as before."""
+        self._restore_running = False
+        if self.restoring == meta:
+            self.restoring = None
 
     def durable(self, meta: SnapshotMeta) -> None:
         self._durable = meta

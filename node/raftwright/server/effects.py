@@ -87,6 +87,9 @@ class Effects:
     snapshot: SnapshotJob | None = None
     restore: SnapshotMeta | None = None
     """Load this snapshot into the state machine, then `Driver.restored`."""
+    adopt: SnapshotMeta | None = None
+    """Load this snapshot, which was received, into the state machine, unless it contradicts `ReplicaChecks.known`; make
+    it the store's newest, with the log as it is; then `Driver.adopted`."""
     compact: int | None = None
     """The first index that the log on disk must keep."""
     membership: Membership | None = None

@@ -158,6 +158,8 @@ class Glue:
             self._spawn(self._take_snapshot(effects.snapshot))
         if effects.restore is not None:
             self._spawn(self._snapshots.restore(effects.restore))
+        if effects.adopt is not None:
+            self._spawn(self._snapshots.adopt(effects.adopt))
         if effects.compact is not None:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:

@@ -4,7 +4,7 @@ The driver calls it. Rule: one round is under way at a time; everything that com
 and a message that promises something leaves when every round that it may depend on is durable.
 """
 
-from raftwright.raft.ready import Ready
+from raftwright.raft.ready import Ready, SnapshotChunk
 from raftwright.server.effects import Effects, Persist
 
 
@@ -14,10 +14,13 @@ class Rounds:
         """Under way."""
         self.count = 0
         self._next: Persist | None = None
+        self._newest = 0
+        """Number of the newest Ready."""
 
     def add(self, ready: Ready, effects: Effects) -> None:
         """Take what a Ready wants persisted into the next round, and its messages that wait for that. A Ready without
         anything to persist may still have messages that wait for what earlier ones had."""
+        self._newest = ready.number
         if not ready.must_persist:
             batch = self._next or self.current
             if batch is None:
@@ -38,6 +41,11 @@ class Rounds:
                 batch.entries.pop()
             batch.entries.extend(ready.entries)
         batch.messages_after.extend(ready.messages_after)
+
+    def add_chunk(self, chunk: SnapshotChunk) -> None:
+        """A chunk that came past the core (`server/repairing.py`). Earlier Readys are in this round, or before."""
+        self._next = self._next or Persist(ready=self._newest)
+        self._next.chunks.append(chunk)
 
     def start(self, effects: Effects) -> None:
         if self.current is None and self._next is not None:

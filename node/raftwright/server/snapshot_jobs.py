@@ -13,10 +13,11 @@ from typing import Any
 
 from raftwright.raft.entries import SnapshotMeta
 from raftwright.server import clock
+from raftwright.server.digests import WrongState
 from raftwright.server.driver import Driver
 from raftwright.server.effects import SnapshotJob
 from raftwright.server.feeds import Feeds, SnapshotChange
-from raftwright.server.machine import SnapshotFailed
+from raftwright.server.machine import InvalidSnapshot, SnapshotFailed
 from raftwright.server.metrics import Metrics
 from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
@@ -114,4 +115,20 @@ class SnapshotJobs:
         self._metrics.snapshots_received += 1
         _log.info("restored the snapshot at index %d that the leader sent", meta.id.index)
         self._driver.restored(meta)
+        self._feeds.snapshot("received", meta)
+
+    async def adopt(self, meta: SnapshotMeta) -> None:
+        """Repair the state machine by a snapshot that was received. It becomes the store's only once it is loaded."""
+        reader = await self._in_log_thread(partial(self._storage.open_received, meta))
+        known = self._driver.checks.known()
+        try:
+            if reader is None:
+                raise WrongState("another snapshot took its place")
+            await self._aside(lambda: self._driver.state.restore(reader.sections(), known))
+        except InvalidSnapshot as error:
+            self._driver.adopted(meta, clock.now(), problem=str(error))
+            return
+        durable = await self._in_log_thread(partial(self._storage.adopt_received, meta))
+        self._metrics.snapshots_received += 1
+        self._driver.adopted(meta, clock.now(), durable=durable)
         self._feeds.snapshot("received", meta)

@@ -11,6 +11,7 @@ from typing import Any, Union, get_type_hints
 import msgspec
 
 from raftwright.raft import messages
+from raftwright.raft.entries import EntryId, SnapshotMeta
 from raftwright.raft.messages import RaftMessage
 
 PROTOCOL = 1
@@ -74,7 +75,68 @@ class ControlReply:
     outcome: str = "unknown"
 
 
-PeerMessage = RaftMessage | Forward | ForwardReply | ControlRequest | ControlReply
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestReport:
+    """What the sender's state is at some agreed indexes (`server/digests.py`). For the leader to compare."""
+
+    from_id: int
+    to_id: int
+    version: str
+    digests: tuple[tuple[int, bytes], ...]
+    """Index and value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestVerdict:
+    """What the state is at `index` by a majority of the voters, as the leader counted it."""
+
+    from_id: int
+    to_id: int
+    version: str
+    index: int
+    value: bytes | None
+    """None: there is no majority, and `alarm` says who disagrees."""
+    minority: tuple[int, ...] = ()
+    """Members whose state is known to be another."""
+    alarm: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRequest:
+    """A chunk of a snapshot, please, to replace the sender's state, which is not the majority's. Its log is right."""
+
+    from_id: int
+    to_id: int
+    index: int
+    version: str
+    value: bytes
+    """The verdict that the sender's state is not that of."""
+    min_index: int
+    """An older snapshot repairs nothing."""
+    snapshot_id: EntryId
+    checksum: int
+    """Of the snapshot that it has the begin of; with offset 0 any will do."""
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChunk:
+    """The answer; none comes where the leader has no such snapshot yet. Goes over the stream for bulk."""
+
+    from_id: int
+    to_id: int
+    meta: SnapshotMeta
+    offset: int
+    data: bytes
+    done: bool
+
+
+BULK_MESSAGES = (messages.InstallSnapshot, StateChunk)
+"""These go over a stream of their own: heartbeats never wait behind them."""
+
+CheckMessage = DigestReport | DigestVerdict | StateRequest | StateChunk
+
+PeerMessage = RaftMessage | Forward | ForwardReply | ControlRequest | ControlReply | CheckMessage
 
 
 class PeerHello(msgspec.Struct, array_like=True, frozen=True):
@@ -121,6 +183,10 @@ _CLASSES: list[type[Any]] = [
     ForwardReply,
     ControlRequest,
     ControlReply,
+    DigestReport,
+    DigestVerdict,
+    StateRequest,
+    StateChunk,
 ]
 
 

@@ -219,11 +219,24 @@ class Snapshots:
     def install_received(self, meta: SnapshotMeta) -> None:
         """The received file, already checked, becomes the newest snapshot, durably."""
         receiving = self._receiving
-        if receiving is None or not receiving.checked or receiving.meta != meta:
+        if receiving is None or not self.holds_received(meta):
             raise ValueError(f"no checked snapshot for {meta.id} has been received")
         self._receiving = None
         receiving.file.close()
         self._publish(_RECEIVED, meta)
+
+    def holds_received(self, meta: SnapshotMeta) -> bool:
+        """Whether `finish_received` said that this one is right, and it is still here."""
+        receiving = self._receiving
+        return receiving is not None and receiving.checked and receiving.meta == meta
+
+    def open_received(self, meta: SnapshotMeta) -> SnapshotReader | None:
+        if not self.holds_received(meta):
+            return None
+        try:
+            return SnapshotReader(self._files.open(_RECEIVED), _RECEIVED, meta)
+        except OSError as error:
+            raise ReadFailed(f"{_RECEIVED}: {error}") from error
 
     def abort_received(self) -> None:
         if self._receiving is not None:

@@ -192,6 +192,21 @@ class Storage:
         """Whether the chunks are the whole file that `meta` names, by size and checksum; if not, they are dropped."""
         return self._snapshots.finish_received(meta)
 
+    def open_received(self, meta: SnapshotMeta) -> SnapshotReader | None:
+        """The received snapshot, after `finish_received` found it right; None if it is no longer there."""
+        return self._snapshots.open_received(meta)
+
+    def adopt_received(self, meta: SnapshotMeta) -> bool:
+        """Make the received and checked snapshot the newest one, durably, with the log as it is: as if it were taken
+        here. Only for one that the durable log leads up to. False if it is no longer there."""
+        if not self._snapshots.holds_received(meta):
+            return False
+        self._snapshots.install_received(meta)
+        newest = self._snapshots.newest
+        assert newest is not None
+        self._log.snapshot_id = newest.id
+        return newest == meta
+
     # Snapshots.
 
     @property
