@@ -18,11 +18,10 @@ from pathlib import Path
 
 from raftwright.kv.commands import Put, encode_blob, encode_command
 from raftwright.kv.store import KvMachine
-from raftwright.raft.entries import Entry, EntryKind, HardState
+from raftwright.raft.entries import Entry, EntryKind
 from raftwright.raft.membership import Addresses, Member, first_membership
 from raftwright.server.blobs import Blob, Origin, encode_payload
-from raftwright.server.node import FOUNDING_ID
-from raftwright.server.state import ReplicatedState
+from raftwright.server.founding import Founding, make_durable
 from raftwright.storage.files import OsFiles
 from raftwright.storage.storage import Storage, StorageSettings
 
@@ -32,14 +31,8 @@ CLIENT, PEER = "127.0.0.1:19001", "127.0.0.1:19002"
 def make_log(directory: Path, commands: int, commands_an_entry: int) -> None:
     storage = Storage.open(OsFiles(directory), StorageSettings(), new_store_id="a" * 32)
     member = Member(name="n1", store_id="a" * 32, addresses=Addresses(peer=PEER, client=CLIENT))
-    writer = storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=first_membership([(member, True)]))
-    for name, version, required, chunks in ReplicatedState(KvMachine(), applied=FOUNDING_ID).sections():
-        writer.section(name, version, required)
-        for chunk in chunks:
-            writer.write(chunk)
-    writer.finish()
-    storage.write(hard_state=HardState(term=1))
-    storage.save_identity(cluster_id="c" * 32, member_id=1, name="n1")
+    founding = Founding(cluster_id="c" * 32, member_id=1, membership=first_membership([(member, True)]))
+    make_durable(storage, KvMachine(), founding, "n1", None)
     entries = []
     for number in range(commands // commands_an_entry):
         encoded = [
