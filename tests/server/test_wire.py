@@ -20,7 +20,17 @@ from raftwright.raft.messages import (
     TimeoutNow,
     VoteReply,
 )
-from raftwright.server.wire import Forward, ForwardReply, PeerMessage, decode_frame, encode_frame
+from raftwright.server.wire import (
+    DigestReport,
+    DigestVerdict,
+    Forward,
+    ForwardReply,
+    PeerMessage,
+    StateChunk,
+    StateRequest,
+    decode_frame,
+    encode_frame,
+)
 
 MEMBERSHIP = first_membership(
     (
@@ -51,6 +61,21 @@ EVERY: list[PeerMessage] = [
     ReadIndexReply(from_id=1, to_id=2, term=3, context=9, index=None),
     Forward(from_id=1, to_id=2, id=1, blobs=b"x"),
     ForwardReply(from_id=1, to_id=2, id=1, position=0, index=5, results=b"y"),
+    DigestReport(from_id=1, to_id=2, version="results-1:kv:1", digests=((256, b"12345678"), (512, b"\xff" * 8))),
+    DigestVerdict(from_id=1, to_id=2, version="v", index=256, value=b"12345678", minority=(3,)),
+    DigestVerdict(from_id=1, to_id=2, version="v", index=256, value=None, alarm="n1: 00; n2: 01"),
+    StateRequest(
+        from_id=1,
+        to_id=2,
+        index=8,
+        version="v",
+        value=b"1",
+        min_index=9,
+        snapshot_id=EntryId(2, 9),
+        checksum=3,
+        offset=5,
+    ),
+    StateChunk(from_id=1, to_id=2, meta=META, offset=5, data=b"abc", done=False),
 ]
 
 
