@@ -20,13 +20,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import failover
+from bench import failover, footprint
 from bench.http_load import KEYS, VALUE_BYTES, key_of
 from raftwright.cli.local import wait_until_ready
 from raftwright.cli.localcluster import LocalCluster
 from raftwright.client.client import Client
 
-PARTS = ("http", "stream", "failover")
+PARTS = ("http", "stream", "failover", "footprint")
 OUTSTANDING = (1, 64, 512)
 
 
@@ -93,6 +93,15 @@ async def measure_stream(leader: str, arguments: argparse.Namespace) -> list[dic
     return rows
 
 
+async def measure_footprint(cluster: LocalCluster, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = [await footprint.measure_idle(cluster)]
+    leader = cluster.nodes[await wait_until_ready(cluster)].client
+    rows.append(await footprint.measure_memory(cluster, leader))
+    rows += await footprint.measure_junk(leader, arguments.seconds)
+    rows.append(await footprint.measure_snapshot(cluster, leader, arguments.seconds))
+    return rows
+
+
 async def measure(with_uvloop: bool, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything asked for, on one fresh cluster."""
     directory = Path(tempfile.mkdtemp(prefix="raftwright-bench-", dir=arguments.dir))
@@ -109,6 +118,8 @@ async def measure(with_uvloop: bool, arguments: argparse.Namespace) -> list[dict
             rows += await measure_stream(leader, arguments)
         if "failover" in arguments.only:
             rows.append({"load": "SIGKILL of the leader", **await failover.measure(cluster, arguments.kills)})
+        if "footprint" in arguments.only:
+            rows += await measure_footprint(cluster, arguments)
     finally:
         await cluster.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -129,6 +140,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     if table.row_count:
         console.print(table)
     for row in rows:
+        if "figure" in row:
+            print(f"{row['loop']}: {row['figure']}: {row['value']}")
         if "median_s" in row:
             stopped = f"{row['median_s']:.2f} s (median), {row['max_s']:.2f} s (longest)"
             print(f"{row['loop']}: SIGKILL of the leader, {row['kills']} times: writes stopped for {stopped}")
