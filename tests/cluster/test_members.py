@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from raftwright.client.client import Client
-from raftwright.client.errors import RaftwrightError
+from raftwright.client.errors import MembershipRefused, RaftwrightError
 from tests.cluster.nodes import Nodes, nodes_in
 from tests.cluster.processes import until
 
@@ -265,3 +266,47 @@ async def test_settings_that_contradict_the_disk_are_reported_and_the_disk_decid
         await nodes.until_ready("n1")
         assert await nodes.roles("n1") == {"n1": "voter"}
         assert "the data directory decides" in nodes.log("n1")
+
+
+async def test_the_command_and_the_client_do_all_of_it(tmp_path: Path) -> None:
+    async with nodes_in(tmp_path) as nodes:
+        await started(nodes, "n1", "n2", "n3", "n4")
+        await nodes.bootstrap("n1")
+        here = ("--endpoints", nodes.client("n1"))
+        status, plan = await command("members", "add", nodes.client("n2"), "--dry-run", *here)
+        assert status == 0 and "in one joint change: promote n2" in plan
+        assert await nodes.roles("n1") == {"n1": "voter"}
+        for name in ("n2", "n3"):
+            status, shown = await command("members", "add", nodes.client(name), *here)
+            assert status == 0 and name in shown
+        assert (await command("members", "demote", "n3", *here))[0] == 0
+        assert await nodes.roles("n1") == {"n1": "voter", "n2": "voter", "n3": "learner"}
+        assert (await command("members", "promote", "n3", *here))[0] == 0
+        assert (await command("members", "transfer", "n2", *here))[0] == 0
+        assert await nodes.leader("n2") == "n2"
+        status, shown = await command("members", "replace", "n3", nodes.client("n4"), *here)
+        assert status == 0, shown
+        status, shown = await command("members", "remove", "n4", *here)
+        assert status == 0, shown
+        status, shown = await command("members", "list", *here)
+        assert status == 0 and "n2" in shown and "n4" not in shown
+        assert (await command("members", "remove", "nobody", *here))[0] == 1
+        status, shown = await command("members", "remove", "n1", "--if-version", "1", *here)
+        assert status == 1 and "not 1" in shown
+        async with Client([nodes.client("n1")]) as client:
+            found = await client.members.list()
+            assert [member.name for member in found.members] == ["n1", "n2"]
+            with pytest.raises(MembershipRefused) as refused:
+                await client.members.promote("nobody")
+            assert refused.value.reason == "unknown-member"
+
+
+async def command(*arguments: str) -> tuple[int, str]:
+    """Exit status and output of `raftwright …`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "raftwright", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()

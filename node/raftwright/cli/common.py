@@ -120,7 +120,7 @@ def explained(error: Exception) -> tuple[str, int]:
 
     text = str(error).rstrip(".")
     match error:
-        case errors.NotFound() | errors.PreconditionFailed():
+        case errors.NotFound() | errors.PreconditionFailed() | errors.MembershipRefused(outcome="none"):
             return f"{text}. Nothing was changed.", EXIT_NOT_MET
         case errors.IdempotencyConflict() | errors.InvalidRequest():
             return f"{text}. Nothing was changed.", EXIT_USAGE

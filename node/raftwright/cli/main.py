@@ -13,6 +13,7 @@ from raftwright.cli.common import EXIT_HELP, say
 from raftwright.cli.demo import demo
 from raftwright.cli.keys import delete, get, list_keys, put
 from raftwright.cli.local import local
+from raftwright.cli.members import app as members
 from raftwright.cli.node import node_command
 from raftwright.cli.status import status
 from raftwright.cli.transfer import export_file, import_file
@@ -67,6 +68,7 @@ def build(*, with_node: bool) -> typer.Typer:
     }
     for name, command in commands.items():
         app.command(name, help=_unwrapped(command.__doc__ or ""))(command)
+    app.add_typer(members, name="members")
     return app
 
 
