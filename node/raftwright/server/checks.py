@@ -8,7 +8,7 @@ could not be made, or of which nobody else says the same, is never one that was 
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.errors import Refusal
@@ -22,23 +22,17 @@ from raftwright.server.repairing import Divergence, Repair
 from raftwright.server.rounds import Rounds
 from raftwright.server.snapshotting import Snapshotting
 from raftwright.server.state import ReplicatedState
+from raftwright.server.tallying import WINDOW, Known, Tallies
 from raftwright.server.wire import CheckMessage, DigestReport, DigestVerdict, StateChunk, StateRequest
 
 _log = logging.getLogger(__name__)
 
-WINDOW = 1024
-"""So many of the newest digests, reports and verdicts are remembered: a member that lags is still compared."""
 REPORTED_AT_ONCE = 256
 REPORT_AGAIN_S = 2.0
 """A report without a verdict is sent again, since it or the verdict may be lost…"""
 UNDECIDED_S = 16.0
 """…until it counts as a check that could not be made."""
-DISPUTE_S = 2.0
-"""So long the others are waited for when voters disagree and no majority has reported yet."""
 HAND_OVER_AGAIN_S = 1.0
-
-Known = tuple[str, bytes]
-"""Version and value of a digest."""
 
 
 @dataclass(slots=True)
@@ -47,15 +41,6 @@ class _Open:
 
     since: float
     sent_at: float = float("-inf")
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What members reported for one index."""
-
-    since: float
-    reports: dict[int, Known] = field(default_factory=dict)
-    alarmed: bool = False
 
 
 class ReplicaChecks:
@@ -74,18 +59,20 @@ class ReplicaChecks:
         """This node's state is not that of the majority."""
         self.alarm = ""
         """Voters disagree without a majority: which, in words for an operator."""
-        self.minority: dict[int, int] = {}
-        """Members whose state is not the majority's, and the index at which that was seen; as the leader says."""
         self._alarm_index = 0
-        self._agreed: dict[int, int] = {}
         self._own: dict[int, bytes] = {}
         self._open: dict[int, _Open] = {}
         self._verdicts: dict[int, Known] = {}
-        self._tallies: dict[int, _Tally] = {}
+        self._tallies = Tallies(raft)
         self._unsaid: list[Digest] = []
         self._inbox: list[CheckMessage] = []
         self._look_at = 0.0
         self._hand_over_at = 0.0
+
+    @property
+    def minority(self) -> dict[int, int]:
+        """Members whose state is not the majority's, as the leader says, and the index at which that was seen."""
+        return self._tallies.minority
 
     # In
 
@@ -209,65 +196,20 @@ class ReplicaChecks:
     # The leader's part
 
     def _count(self, index: int, member: int, report: Known, now: float, effects: Effects) -> None:
-        tally = self._tallies.get(index)
-        if tally is None:
-            tally = self._tallies[index] = _Tally(now)
-            if len(self._tallies) > WINDOW:
-                del self._tallies[next(iter(self._tallies))]
-        tally.reports[member] = report
-        known = self._verdicts.get(index)
-        is_new = known is None
-        if known is None:
-            known = self._majority(tally)
-            if known is None:
-                self._consider_alarm(index, tally, now, effects)
-                return
-            self._remember(index, known)
-        if self._compare(index, tally, known) or is_new:
-            self._announce(index, known, effects, self._others())
-        elif member != self._raft.member_id:
-            self._announce(index, known, effects, [member])
-        own = tally.reports.get(self._raft.own_id)
-        if own is not None and (own != known or sum(said == known for said in tally.reports.values()) > 1):
-            self._judge(index)
-
-    def _majority(self, tally: _Tally) -> Known | None:
-        for known in set(tally.reports.values()):
-            if self._raft.membership.has_quorum({m for m, said in tally.reports.items() if said == known}):
-                return known
-        return None
-
-    def _compare(self, index: int, tally: _Tally, known: Known) -> bool:
-        """Bring up to date who is in the minority. True if that changed."""
-        before = self.minority.keys() | ()
-        for member, said in tally.reports.items():
-            if said == known:
-                self._agreed[member] = max(index, self._agreed.get(member, 0))
-                if self.minority.get(member, index) <= index:
-                    self.minority.pop(member, None)
-            elif said[0] == known[0] and index > self._agreed.get(member, 0):
-                self.minority[member] = max(index, self.minority.get(member, 0))
-        for member in before - self._raft.membership.members.keys():
-            self.minority.pop(member, None)
-        for member in self.minority.keys() - before:
-            _log.error("at index %d the state of %s is not that of the majority", index, self._name(member))
-        return self.minority.keys() != before
-
-    def _consider_alarm(self, index: int, tally: _Tally, now: float, effects: Effects) -> None:
-        """Without a majority: is that so for good?"""
-        voters = self._raft.membership.all_voters
-        groups: dict[Known, list[str]] = {}
-        for member, said in sorted(tally.reports.items()):
-            if member in voters:
-                groups.setdefault(said, []).append(self._name(member))
-        versions = [version for version, _ in groups]
-        if len(set(versions)) == len(versions) or tally.alarmed:
+        counted = self._tallies.add(index, member, report, self._verdicts.get(index), now)
+        if counted.alarm:
+            self._announce(index, None, effects, self._others(), counted.alarm)
+            self._raise_alarm(index, counted.alarm)
+        if counted.known is None:
             return
-        if voters <= tally.reports.keys() or now - tally.since >= DISPUTE_S:
-            tally.alarmed = True
-            text = "; ".join(f"{' and '.join(names)}: {value.hex()}" for (_, value), names in groups.items())
-            self._announce(index, None, effects, self._others(), text)
-            self._raise_alarm(index, text)
+        if index not in self._verdicts:
+            self._remember(index, counted.known)
+        if counted.is_news:
+            self._announce(index, counted.known, effects, self._others())
+        elif member != self._raft.member_id:
+            self._announce(index, counted.known, effects, [member])
+        if counted.own_is_judged:
+            self._judge(index)
 
     def _announce(self, index: int, known: Known | None, effects: Effects, members: list[int], alarm: str = "") -> None:
         version, value = known or (self._state.digest.version, None)
@@ -287,10 +229,6 @@ class ReplicaChecks:
     def _others(self) -> list[int]:
         return [member for member in sorted(self._raft.membership.members) if member != self._raft.member_id]
 
-    def _name(self, member: int) -> str:
-        found = self._raft.membership.members.get(member)
-        return found.name if found is not None else f"member {member}"
-
     # Everyone's part
 
     def _on_verdict(self, message: DigestVerdict) -> None:
@@ -298,7 +236,7 @@ class ReplicaChecks:
             self._raise_alarm(message.index, message.alarm)
             return
         if not self._verdicts or message.index >= next(reversed(self._verdicts)):
-            self.minority = {member: message.index for member in message.minority}
+            self._tallies.told(dict.fromkeys(message.minority, message.index))
         self._remember(message.index, (message.version, message.value))
         self._judge(message.index)
 
@@ -348,12 +286,6 @@ class ReplicaChecks:
         elif now >= self._hand_over_at:
             self._hand_over_at = now + HAND_OVER_AGAIN_S
             try:
-                self._raft.step(TransferLeadership(now=now, target=self._successor(leader)))
+                self._raft.step(TransferLeadership(now=now, target=self._tallies.successor(leader)))
             except Refusal as refusal:
                 _log.error("the leader's state is wrong, and leadership cannot be handed over: %s", refusal)
-
-    def _successor(self, leader: Leader) -> int | None:
-        """The most up-to-date voter of the majority; None where none is known: the core chooses."""
-        voters = self._raft.membership.voters - self.minority.keys()
-        agreed = {member for member in voters if member in self._agreed and member in leader.progress}
-        return max(agreed, key=lambda member: leader.progress[member].match_index, default=None)
