@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from raftwright.server.embedded import Node
     from raftwright.server.feeds import LeaderChange, SnapshotChange
     from raftwright.server.machine import ApplyContext
+    from raftwright.server.policies import SnapshotPolicy
 
 _LIBRARY = {
     "ApplyContext": "raftwright.server.machine",
     "LeaderChange": "raftwright.server.feeds",
     "Node": "raftwright.server.embedded",
     "SnapshotChange": "raftwright.server.feeds",
+    "SnapshotPolicy": "raftwright.server.policies",
     "StateMachine": "raftwright.machine.base",
     "command": "raftwright.machine.registry",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "RaftwrightError",
     "SessionExpired",
     "SnapshotChange",
+    "SnapshotPolicy",
     "StateMachine",
     "Timeout",
     "TooLarge",

@@ -4,7 +4,7 @@ Also what those tests share: a running server, and HTTP spoken byte by byte.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus
+from raftwright.client.models import NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
 from raftwright.server.errors import IdempotencyConflict, NotServing, ServiceError, SessionExpired
 from raftwright.server.http import ClientServer
+from raftwright.server.live_settings import changed
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
@@ -39,6 +40,7 @@ class LocalService:
     def __init__(self, settings: NodeSettings, machine: Machine | None = None) -> None:
         self.machine: Any = KvMachine(settings.command_limits) if machine is None else machine
         self.state = ReplicatedState(self.machine, applied=FOUNDED)
+        self.settings = settings
         self.refusing: ServiceError | None = None
         self.unready: str | None = None
         self.holding = False
@@ -100,6 +102,15 @@ class LocalService:
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         raise NotServing("there is nothing to found")
+
+    def change_settings(self, changes: Mapping[str, Any]) -> NodeSettings:
+        self.settings = changed(self.settings, changes, "the request")
+        return self.settings
+
+    async def take_snapshot(self) -> SnapshotAnswer:
+        if self.refusing is not None:
+            raise self.refusing
+        return SnapshotAnswer(index=self.applied_index, term=TERM, bytes=1)
 
     def status(self) -> NodeStatus:
         revision = getattr(self.machine, "revision", 0)

@@ -74,4 +74,4 @@ def _run(flags: dict[str, Any], config: Path | None) -> None:
 
     from raftwright.server.run import run_node
 
-    raise typer.Exit(run_node(settings))
+    raise typer.Exit(run_node(settings, lambda: load_settings(flags, os.environ, config)))

@@ -145,6 +145,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     match_index: int | None = None
     """Up to where the member's log is known to be the leader's; only the leader knows."""
     leader: bool = False
+    metadata: dict[str, str] = {}
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +176,26 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     members: list[MemberStatus] = []
     detail: str | None = None
     """A sentence for people where the state needs one: whom the node waits for, why it is a stranger."""
+
+
+class SettingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    settings: dict[str, Any]
+    """Each setting's value, as a file of settings has it."""
+    changeable: list[str]
+    """Those that may change while the node runs."""
+
+
+class SettingsChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    settings: dict[str, Any]
+
+
+class SnapshotAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest snapshot of the answering node."""
+
+    index: int
+    """Of the newest entry in it."""
+    term: int
+    bytes: int
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

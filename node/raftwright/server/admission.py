@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -52,6 +53,7 @@ class Admission:
         self._say = say
         self._admitted = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._writing: set[asyncio.Future[object]] = set()
         self._is_open = False
         """Whether a leader may make this node a member."""
         self._is_managed = False
@@ -95,7 +97,7 @@ class Admission:
         await self._settle(founding)
 
     async def _settle(self, founding: Founding, digest: str | None = None) -> None:
-        await asyncio.to_thread(make_durable, self._storage, self._machine, founding, self._identity.name, digest)
+        await self._write(partial(make_durable, self._storage, self._machine, founding, self._identity.name, digest))
         self._become(founding.cluster_id, founding.member_id)
 
     def _become(self, cluster_id: str, member_id: int) -> None:
@@ -111,6 +113,7 @@ class Admission:
             store_id=identity.store_id,
             addresses=MemberAddresses(peer=identity.peer, client=identity.client),
             role="learner" if settings.non_voting else "voter",
+            metadata=identity.metadata,
         )
         replaces = identity.name if settings.rejoin else None
         addition = Addition(member=member, replaces=replaces, only_dead=True)
@@ -123,14 +126,28 @@ class Admission:
             is_meant = hello.to_store_id == identity.store_id and hello.to_member_id > 0 and bool(hello.cluster_id)
             if identity.cluster_id is not None or not self._is_open or not is_meant:
                 return
-            await asyncio.to_thread(
-                self._storage.save_identity,
-                cluster_id=hello.cluster_id,
-                member_id=hello.to_member_id,
-                name=identity.name,
+            await self._write(
+                partial(
+                    self._storage.save_identity,
+                    cluster_id=hello.cluster_id,
+                    member_id=hello.to_member_id,
+                    name=identity.name,
+                )
             )
             _log.info("this node was added to cluster %s as member %d", hello.cluster_id, hello.to_member_id)
             self._become(hello.cluster_id, hello.to_member_id)
+
+    async def _write(self, work: Callable[[], object]) -> None:
+        """In a thread, which goes on when whoever waits for it is cancelled: `close` waits for it then."""
+        writing = asyncio.ensure_future(asyncio.to_thread(work))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def close(self) -> None:
+        """Returns when nothing is written to the storage any more."""
+        if self._writing:
+            await asyncio.wait(self._writing)
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         """Found the cluster that the request describes. Durable on return; the same request again changes nothing."""

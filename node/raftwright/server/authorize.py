@@ -20,6 +20,9 @@ class Permission(Enum):
     MEMBERS_WRITE = "members:write"
     LEADER_TRANSFER = "leader:transfer"
     BOOTSTRAP = "cluster:bootstrap"
+    SETTINGS_READ = "settings:read"
+    SETTINGS_WRITE = "settings:write"
+    SNAPSHOT = "snapshot:take"
 
 
 class Principal(NamedTuple):

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from raftwright.client.errors import RaftwrightError, Timeout, Unavailable, error_of
-from raftwright.client.models import MemberStatus
+from raftwright.client.models import MemberStatus, SnapshotAnswer
 from raftwright.machine.adapter import AdaptedMachine
 from raftwright.raft.errors import Refusal
 from raftwright.raft.membership import Membership
@@ -24,6 +24,7 @@ from raftwright.server.errors import OutcomeUnknown as Lost
 from raftwright.server.feeds import LeaderChange, SnapshotChange
 from raftwright.server.machine import Machine
 from raftwright.server.node import Node as Core
+from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.proposals import Proposals
 from raftwright.server.routes.parameters import session_of_key
 from raftwright.server.settings import NodeSettings
@@ -47,11 +48,16 @@ class Node:
 
     def __init__(self, settings: NodeSettings | None = None, *, state_machine: Any = None, **values: Any) -> None:
         """`settings`, or the settings by name. `state_machine` is an object like `raftwright.StateMachine`; the
-        key-value store if it is None. SettingsError or ValueError for what cannot be."""
+        key-value store if it is None. `snapshot_policy` may be a `raftwright.SnapshotPolicy` too.
+
+        SettingsError or ValueError for what cannot be."""
+        policy = None
+        if isinstance(values.get("snapshot_policy"), SnapshotPolicy):
+            policy = values.pop("snapshot_policy")
         if settings is not None and values:
             raise TypeError("give settings, or single settings by name, not both")
         self.settings = settings or settings_of(_for_embedding(values))
-        self._core = Core(self.settings, _adapted(state_machine))
+        self._core = Core(self.settings, _adapted(state_machine), policy)
         self._proposals = Proposals(self._core.machine)
         self._task: asyncio.Task[None] | None = None
         self._pending: set[Future[Any]] = set()
@@ -228,6 +234,18 @@ class Node:
             raise RaftwrightError(f"leadership is not handed over: {refusal}", outcome="none") from refusal
         glue.poke()
         await self._within(deadline, _until_led_elsewhere(changes))
+
+    async def take_snapshot(self) -> SnapshotAnswer:
+        """Write a snapshot now, unless the newest has everything already."""
+        try:
+            return await self._core.take_snapshot()
+        except ServiceError as error:
+            raise _public(error, "none") from None
+
+    def change_settings(self, **changes: Any) -> NodeSettings:
+        """Change settings while it runs: all of them or none. SettingsError, with its name, for one that may not."""
+        self.settings = self._core.change_settings(changes)
+        return self.settings
 
     # What happens
 

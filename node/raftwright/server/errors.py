@@ -89,6 +89,11 @@ class ShuttingDown(ServiceError):
     retry_after_s = 0.5
 
 
+class SnapshotFailed(ServiceError):
+    kind, title, status = "snapshot-failed", "No snapshot could be written", 503
+    outcome: Outcome = "none"
+
+
 class NotServing(ServiceError):
     """The node waits for its first membership, is a stranger to its cluster, or was removed from it."""
 
@@ -176,6 +181,7 @@ ERRORS: dict[str, type[ServiceError]] = {
         CommandTooLarge,
         ShuttingDown,
         NotServing,
+        SnapshotFailed,
         ChangePending,
         MembershipOutdated,
         NotCommittedInTerm,

@@ -40,6 +40,7 @@ class Identity(msgspec.Struct):
     cluster_id: str | None = None
     member_id: int | None = None
     client: str = ""
+    metadata: dict[str, str] = {}
 
 
 class Stranger(Exception):
@@ -66,7 +67,9 @@ async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Foun
     if identity.name not in {member.name for member in members}:
         raise WrongMembers(f"this node's name, {identity.name!r}, is not in the list of members")
     known: dict[str, Identity] = {
-        identity.name: Identity(name=identity.name, store_id=identity.store_id, client=identity.client)
+        identity.name: Identity(
+            name=identity.name, store_id=identity.store_id, client=identity.client, metadata=identity.metadata
+        )
     }
     said_at = float("-inf")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)) as session:
@@ -113,6 +116,7 @@ def decide(identity: LocalIdentity, members: Sequence[FirstMember], known: dict[
                 name=member.name,
                 store_id=known[member.name].store_id,
                 addresses=Addresses(peer=member.peer, client=member.client or known[member.name].client),
+                metadata=known[member.name].metadata,
                 protocol_version=PROTOCOL,
             ),
             member.voter,

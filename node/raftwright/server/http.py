@@ -81,6 +81,10 @@ class ClientServer:
         assert self._server is not None
         return self._server
 
+    def use(self, settings: NodeSettings) -> None:
+        """From now on; what is bounded once at the start stays as it is."""
+        self._api.settings = settings
+
     async def start(self) -> None:
         """Listen. OSError where the address is taken or not ours."""
         settings = self._api.settings

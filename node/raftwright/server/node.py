@@ -118,6 +118,7 @@ class Node:
                     await clients.stop()
                 if peers is not None:
                     await peers.cleanup()
+                await self.admission.close()
         finally:
             await asyncio.to_thread(self.storage.close)
 

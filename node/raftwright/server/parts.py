@@ -8,6 +8,7 @@ from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server import clock
 from raftwright.server.driver import Driver, DriverSettings
+from raftwright.server.live_settings import policy_of
 from raftwright.server.peers import LocalIdentity
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
@@ -26,6 +27,7 @@ def open_storage(settings: NodeSettings) -> tuple[Storage, LocalIdentity]:
         StorageSettings(segment_bytes=settings.segment_bytes_max, tail_bytes_max=settings.log_cache_bytes_max),
         new_store_id=secrets.token_hex(16),
     )
+    storage.snapshot_compression = settings.snapshot_compression
     mine = storage.identity
     if mine.name and mine.name != settings.name:
         storage.close()
@@ -43,6 +45,7 @@ def open_storage(settings: NodeSettings) -> tuple[Storage, LocalIdentity]:
         cluster_id=mine.cluster_id,
         member_id=mine.member_id,
         removed=mine.removed,
+        metadata=dict(settings.metadata),
     )
 
 
@@ -73,5 +76,6 @@ def make_driver(
             election_timeout_s=settings.election_timeout_ms / 1000,
             snapshot_commands=settings.snapshot_every_commands,
             snapshot_log_bytes=settings.snapshot_every_log_bytes,
+            snapshot_policy=policy_of(settings),
         ),
     )

@@ -11,13 +11,15 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from raftwright.machine.loading import load_machine
 from raftwright.server.founding import WrongMembers
+from raftwright.server.live_settings import reloaded
 from raftwright.server.machine import Machine
 from raftwright.server.node import Node
 from raftwright.server.parts import WrongIdentity
-from raftwright.server.settings import NodeSettings
+from raftwright.server.settings import NodeSettings, SettingsError
 from raftwright.storage.errors import StorageError, WrongStore
 
 _log = logging.getLogger(__name__)
@@ -25,9 +27,11 @@ _log = logging.getLogger(__name__)
 EXIT_STOPPED, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
 
-def run_node(settings: NodeSettings) -> int:
+def run_node(settings: NodeSettings, read_again: Callable[[], NodeSettings] | None = None) -> int:
     """Run a node until SIGTERM or SIGINT; returns the exit status: 0 stopped, 1 the environment failed (disk,
-    port), 2 refused to start as somebody it is not. A failed disk ends the process at once, without clean-up."""
+    port), 2 refused to start as somebody it is not. A failed disk ends the process at once, without clean-up.
+
+    On SIGHUP, what `read_again` returns takes effect as far as it may."""
     _set_up_logging(settings)
     # The state is millions of long-lived objects: looking through them all over and over finds nothing.
     gc.set_threshold(50_000, 20, 100)
@@ -40,22 +44,36 @@ def run_node(settings: NodeSettings) -> int:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(settings, machine))
+            return runner.run(_run(settings, machine, read_again))
     with asyncio.Runner() as runner:
-        return runner.run(_run(settings, machine))
+        return runner.run(_run(settings, machine, read_again))
 
 
-async def _run(settings: NodeSettings, machine: Machine | None) -> int:
+async def _run(settings: NodeSettings, machine: Machine | None, read_again: Callable[[], NodeSettings] | None) -> int:
     node = Node(settings, machine)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    if read_again is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, node, read_again)
     try:
         await node.run()
     except Exception as error:
         return _explain(_first(error))
     _log.info("%s has stopped", settings.name)
     return EXIT_STOPPED
+
+
+def _reload(node: Node, read_again: Callable[[], NodeSettings]) -> None:
+    try:
+        settings, refused = reloaded(node.settings, read_again())
+    except SettingsError as error:
+        _log.error("the settings stay as they are: %s", error)
+        return
+    if refused:
+        _log.error("these settings cannot change while the node runs; restart it: %s", ", ".join(refused))
+    node.use(settings)
+    _log.info("the settings were read again")
 
 
 def _explain(error: BaseException) -> int:

@@ -4,13 +4,15 @@
 """
 
 from asyncio import Future
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus
+from raftwright.client.models import NodeStatus, SnapshotAnswer
 from raftwright.server.blobs import Blob
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
+from raftwright.server.settings import NodeSettings
 
 
 class Service(Protocol):
@@ -54,6 +56,14 @@ class Service(Protocol):
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         """Make this node, which waits for it, a first member of a new cluster. Durable on return."""
+        ...
+
+    def change_settings(self, changes: Mapping[str, Any]) -> NodeSettings:
+        """Change settings while the node runs: all of them or none. Raises SettingRefused."""
+        ...
+
+    async def take_snapshot(self) -> SnapshotAnswer:
+        """Write one now, unless the newest has everything already. Raises SnapshotFailed or RequestTimeout."""
         ...
 
     def status(self) -> NodeStatus: ...

@@ -13,6 +13,7 @@ from typing import Any
 
 from raftwright.kv.commands import BLOB_COMMANDS_MAX, CommandLimits
 from raftwright.server.addresses import FirstMember
+from raftwright.server.policies import FORMS
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -28,11 +29,14 @@ class Setting:
 
     help: str
     kind: str
-    """One of `text`, `integer`, `number`, `switch`, `path`, `name`, `address`, `listen`, `addresses`, `members`."""
+    """One of `text`, `integer`, `number`, `switch`, `path`, `name`, `address`, `listen`, `addresses`, `members`,
+    `policy`, `metadata`."""
     unit: str = ""
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    changeable: bool = False
+    """It may change while the node runs."""
 
     @property
     def allowed(self) -> str:
@@ -51,6 +55,8 @@ _ALLOWED = {
     "number": "a number",
     "switch": "true or false",
     "path": "a path",
+    "policy": FORMS,
+    "metadata": "key=value, separated by commas, each key once; up to 32 of them",
     "name": "1 to 63 letters, digits, '.', '_' or '-', beginning and ending with a letter or digit",
     "address": "host:port",
     "listen": "host:port, where port 0 means any free one, or nothing at all",
@@ -63,16 +69,16 @@ def _setting(default: Any, text: str, kind: str, **known: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(help=text, kind=kind, **known)})
 
 
-def _count(default: int, text: str, low: int, high: int, unit: str = "") -> Any:
-    return _setting(default, text, "integer", unit=unit, low=low, high=high)
+def _count(default: int, text: str, low: int, high: int, unit: str = "", **known: Any) -> Any:
+    return _setting(default, text, "integer", unit=unit, low=low, high=high, **known)
 
 
-def _bytes(default: int, text: str, low: int, high: int) -> Any:
-    return _setting(default, text, "integer", unit="bytes", low=low, high=high)
+def _bytes(default: int, text: str, low: int, high: int, **known: Any) -> Any:
+    return _setting(default, text, "integer", unit="bytes", low=low, high=high, **known)
 
 
-def _seconds(default: float, text: str, low: float, high: float) -> Any:
-    return _setting(default, text, "number", unit="s", low=low, high=high)
+def _seconds(default: float, text: str, low: float, high: float, **known: Any) -> Any:
+    return _setting(default, text, "number", unit="s", low=low, high=high, **known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,9 @@ class NodeSettings:
         (), "The first members of a new cluster, the same for every one of them.", "members"
     )
 
+    metadata: tuple[tuple[str, str], ...] = _setting(
+        (), "What others may know of this node, such as zone=a; written into the membership when it enters.", "metadata"
+    )
     state_machine: str = _setting(
         "", "A state machine of one's own in place of the key-value store, as package.module:Class.", "text"
     )
@@ -109,30 +118,40 @@ class NodeSettings:
         100, "How often a leader says that it lives; at most a third of the election timeout.", 5, 20_000, "ms"
     )
     request_timeout_s: float = _seconds(5.0, "How long a request may wait for a quorum.", 0.1, 300)
-    shutdown_timeout_s: float = _seconds(5.0, "How long a node that stops waits for requests on their way.", 0, 300)
+    shutdown_timeout_s: float = _seconds(
+        5.0, "How long a node that stops waits for requests on their way.", 0, 300, changeable=True
+    )
 
     key_bytes_max: int = _bytes(KIB, "The longest key, in UTF-8.", 1, 64 * KIB)
     value_bytes_max: int = _bytes(MIB, "The longest value.", 1, 16 * MIB)
     batch_ops_max: int = _count(1000, "The most operations in one batch.", 1, BLOB_COMMANDS_MAX)
     batch_bytes_max: int = _bytes(MIB, "The most bytes of keys and values in one batch.", 1, 16 * MIB)
     body_bytes_max: int = _bytes(8 * MIB, "The longest body of a request.", KIB, 64 * MIB)
-    page_items_max: int = _count(1000, "The most items in one page of a list.", 1, 100_000)
-    page_bytes_max: int = _bytes(MIB, "About how many bytes of keys and values one page holds.", KIB, 64 * MIB)
+    page_items_max: int = _count(1000, "The most items in one page of a list.", 1, 100_000, changeable=True)
+    page_bytes_max: int = _bytes(
+        MIB, "About how many bytes of keys and values one page holds.", KIB, 64 * MIB, changeable=True
+    )
 
     entry_bytes_max: int = _bytes(MIB, "The longest log entry, unless one command is longer.", 4 * KIB, 64 * MIB)
     segment_bytes_max: int = _bytes(16 * MIB, "The size of one file of the log.", 64 * KIB, 1024 * MIB)
     log_cache_bytes_max: int = _bytes(16 * MIB, "How much of the log is kept in memory.", 64 * KIB, 4096 * MIB)
+    snapshot_policy: str = _setting(
+        "", "When a snapshot is taken, in place of the two counts that follow.", "policy", changeable=True
+    )
+    snapshot_compression: str = _setting(
+        "none", "How snapshots are compressed.", "text", choices=("none", "gzip", "zstd"), changeable=True
+    )
     snapshot_every_commands: int = _count(
-        1_000_000, "A snapshot is taken after this many commands.", 1, 1_000_000_000, "commands"
+        1_000_000, "A snapshot is taken after this many commands.", 1, 1_000_000_000, "commands", changeable=True
     )
     snapshot_every_log_bytes: int = _bytes(
-        64 * MIB, "A snapshot is taken after this much log.", 64 * KIB, 1024 * 1024 * MIB
+        64 * MIB, "A snapshot is taken after this much log.", 64 * KIB, 1024 * 1024 * MIB, changeable=True
     )
     pending_commands_max: int = _count(
-        100_000, "The most commands waiting for a quorum; more are refused.", 1, 10_000_000, "commands"
+        100_000, "The most commands waiting for a quorum; more are refused.", 1, 10_000_000, "commands", changeable=True
     )
     pending_bytes_max: int = _bytes(
-        64 * MIB, "The most bytes of commands waiting for a quorum; more are refused.", KIB, 4096 * MIB
+        64 * MIB, "The most bytes of commands waiting for a quorum; more are refused.", KIB, 4096 * MIB, changeable=True
     )
 
     connections_max: int = _count(10_000, "The most connections of clients.", 1, 1_000_000)
@@ -162,7 +181,11 @@ class NodeSettings:
     )
 
     log_level: str = _setting(
-        "info", "The least severe messages that are logged.", "text", choices=("debug", "info", "warning", "error")
+        "info",
+        "The least severe messages that are logged.",
+        "text",
+        choices=("debug", "info", "warning", "error"),
+        changeable=True,
     )
     log_format: str = _setting("text", "How messages are logged.", "text", choices=("text", "json"))
     uvloop: bool = _setting(True, "Run on uvloop rather than asyncio's own event loop.", "switch")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raftwright.server.addresses import parse_address, parse_addresses, parse_members, parse_name
+from raftwright.server.policies import parse_policy
 from raftwright.server.settings import (
     NodeSettings,
     Setting,
@@ -22,6 +23,8 @@ from raftwright.server.settings import (
     setting_of,
     variable_of,
 )
+from raftwright.storage.errors import UnsupportedFormat
+from raftwright.storage.transforms import transform_named
 
 CONFIG_VARIABLE = "RAFTWRIGHT_CONFIG"
 _PREFIX = "RAFTWRIGHT_"
@@ -31,6 +34,8 @@ _KUBERNETES = re.compile(r".*(_SERVICE_(HOST|PORT(_\w+)?)|_PORT(_\d+_(TCP|UDP|SC
 """Kubernetes puts such variables into every container beside a service whose name begins with `raftwright`."""
 _BYTES = re.compile(r"(\d{1,15})(KiB|MiB|GiB)?")
 _UNITS = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+METADATA_MAX = 32
+_METADATA_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -51,14 +56,14 @@ def load_settings(
     for name, declared in declarations().items():
         if name in found:
             value, origin = found[name]
-            values[name] = _converted(setting_of(declared), value, name, origin)
+            values[name] = converted(setting_of(declared), value, name, origin)
         elif declared.default is MISSING:
             raise SettingsError(
                 f"{name} is not set: give {flag_of(name)}, {variable_of(name)} or {name} in the file of settings; "
                 f"allowed is {setting_of(declared).allowed}"
             )
     settings = NodeSettings(**values)
-    _check_together(settings, {name: origin for name, (_, origin) in found.items()})
+    check_together(settings, {name: origin for name, (_, origin) in found.items()})
     return settings
 
 
@@ -69,15 +74,15 @@ def settings_of(values: Mapping[str, Any]) -> NodeSettings:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise _unknown(name, name, str)
+            raise unknown(name, name, str)
         plain = str(value) if isinstance(value, Path) else value
         is_object = setting_of(known[name]).kind == "members" and not isinstance(value, str)
-        found[name] = tuple(value) if is_object else _converted(setting_of(known[name]), plain, name, "the call")
+        found[name] = tuple(value) if is_object else converted(setting_of(known[name]), plain, name, "the call")
     missing = [name for name, declared in known.items() if declared.default is MISSING and name not in found]
     if missing:
         raise SettingsError(f"{missing[0]} is not set; allowed is {setting_of(known[missing[0]]).allowed}")
     settings = NodeSettings(**found)
-    _check_together(settings, dict.fromkeys(found, "the call"))
+    check_together(settings, dict.fromkeys(found, "the call"))
     return settings
 
 
@@ -86,7 +91,7 @@ def _from_flags(flags: Mapping[str, str | bool | None]) -> dict[str, tuple[Any, 
     found = {name: (value, flag_of(name)) for name, value in flags.items() if value is not None}
     for name in found:
         if name not in known:
-            raise _unknown(name, flag_of(name), flag_of)
+            raise unknown(name, flag_of(name), flag_of)
     return found
 
 
@@ -97,7 +102,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         if variable in names:
             found[names[variable]] = (value, f"the variable {variable}")
         elif variable.startswith(_PREFIX) and variable not in _ELSEWHERE and not _KUBERNETES.fullmatch(variable):
-            raise _unknown(variable.removeprefix(_PREFIX).lower(), f"the variable {variable}", variable_of)
+            raise unknown(variable.removeprefix(_PREFIX).lower(), f"the variable {variable}", variable_of)
     return found
 
 
@@ -110,17 +115,19 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
         raise SettingsError(f"the file of settings {path} is not TOML: {error}") from error
     for key in document:
         if key not in declarations():
-            raise _unknown(key, f"{key} in {path}", str)
+            raise unknown(key, f"{key} in {path}", str)
     return {key: (value, str(path)) for key, value in document.items()}
 
 
-def _unknown(name: str, shown: str, spelled: Callable[[str], str]) -> SettingsError:
+def unknown(name: str, shown: str, spelled: Callable[[str], str]) -> SettingsError:
+    """The error for a name that no setting has."""
     near = difflib.get_close_matches(name, declarations(), n=1)
     hint = f"did you mean {spelled(near[0])}?" if near else "allowed are " + ", ".join(map(spelled, declarations()))
     return SettingsError(f"there is no setting for {shown}; {hint}")
 
 
-def _converted(known: Setting, value: Any, name: str, origin: str) -> Any:
+def converted(known: Setting, value: Any, name: str, origin: str) -> Any:
+    """The value of one setting, from text or from a file. SettingsError if it is not allowed."""
     try:
         converted = _CONVERTERS[known.kind](known, value)
         if known.choices and converted not in known.choices:
@@ -174,6 +181,27 @@ def _path(known: Setting, value: Any) -> Path:
     return Path(value).expanduser()
 
 
+def _policy(known: Setting, value: Any) -> str:
+    if _text(value).strip():
+        parse_policy(value)
+    return str(value).strip()
+
+
+def _metadata(value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, Mapping):
+        pairs = [(key, _text(text)) for key, text in value.items()]
+    else:
+        pieces = [piece.partition("=") for piece in _text(value).split(",") if piece.strip()]
+        if any(not equals for _, equals, _ in pieces):
+            raise ValueError("each piece is key=value")
+        pairs = [(key.strip(), text.strip()) for key, _, text in pieces]
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key is there twice")
+    if len(pairs) > METADATA_MAX or any(not _METADATA_KEY.fullmatch(key) or len(text) > 255 for key, text in pairs):
+        raise ValueError("a key is no key, a value is too long, or there are too many")
+    return tuple(sorted(pairs))
+
+
 def _address(known: Setting, value: Any) -> str:
     parse_address(_text(value))
     return str(value)
@@ -192,6 +220,8 @@ _CONVERTERS: dict[str, Callable[[Setting, Any], Any]] = {
     "number": _number,
     "switch": _switch,
     "path": _path,
+    "policy": _policy,
+    "metadata": lambda _, value: _metadata(value),
     "address": _address,
     "listen": _listen,
     "addresses": lambda _, value: parse_addresses(_text(value)),
@@ -199,12 +229,16 @@ _CONVERTERS: dict[str, Callable[[Setting, Any], Any]] = {
 }
 
 
-def _check_together(settings: NodeSettings, origins: Mapping[str, str]) -> None:
+def check_together(settings: NodeSettings, origins: Mapping[str, str]) -> None:
     """What no single setting shows."""
 
     def wrong(name: str, value: object, why: str) -> SettingsError:
         return SettingsError(f"{name} is {value!r}, from {origins.get(name, 'the defaults')}; {why}")
 
+    try:
+        transform_named(settings.snapshot_compression)
+    except UnsupportedFormat as error:
+        raise wrong("snapshot_compression", settings.snapshot_compression, str(error)) from error
     third = settings.election_timeout_ms // 3
     if settings.heartbeat_interval_ms > third:
         why = f"allowed is at most a third of election_timeout_ms, {third} ms"

@@ -76,6 +76,7 @@ def _members(raft: Raft, membership: Membership) -> list[MemberStatus]:
                 store_id=member.store_id,
                 match_index=match_index,
                 leader=number == raft.leader_id,
+                metadata=dict(member.metadata),
             )
         )
     return found

@@ -11,13 +11,16 @@ from raftwright.client.models import (
     NodeStatus,
     ProposeRequest,
     QueryRequest,
+    SettingsAnswer,
+    SettingsChange,
+    SnapshotAnswer,
     WriteAnswer,
 )
 from raftwright.kv.store import KvMachine
 from raftwright.server.api import Answer, Parameter, Route
 from raftwright.server.authorize import Permission
 from raftwright.server.machine import Machine
-from raftwright.server.routes import batches, keys, lists, node, stream
+from raftwright.server.routes import batches, keys, lists, node, operations, stream
 from raftwright.server.routes import machine as own
 from raftwright.server.routes.members_table import MEMBER_ROUTES
 from raftwright.server.routes.parameters import CONSISTENCY, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
@@ -151,6 +154,36 @@ ROUTES = (
         permission=Permission.STATUS,
         summary="What this node is, and what it knows of its cluster.",
         answers=(Answer(status=200, text="The status.", model=NodeStatus),),
+    ),
+    Route(
+        method="GET",
+        path="/v1/settings",
+        name="get_settings",
+        handler=operations.get_settings,
+        permission=Permission.SETTINGS_READ,
+        summary="This node's settings, and which of them may change now.",
+        answers=(Answer(status=200, text="The settings.", model=SettingsAnswer),),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/settings",
+        name="change_settings",
+        handler=operations.patch_settings,
+        permission=Permission.SETTINGS_WRITE,
+        summary="Change settings of this node until it is restarted: all that are named, or none.",
+        answers=(Answer(status=200, text="The settings after it.", model=SettingsAnswer),),
+        problems=(408, 413, 429),
+        body=SettingsChange,
+    ),
+    Route(
+        method="POST",
+        path="/v1/snapshot",
+        name="snapshot",
+        handler=operations.take_snapshot,
+        permission=Permission.SNAPSHOT,
+        summary="Write a snapshot of this node's state now.",
+        answers=(Answer(status=200, text="It is on disk.", model=SnapshotAnswer),),
+        problems=(503, 504),
     ),
     Route(
         method="GET",
