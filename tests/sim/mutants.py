@@ -107,20 +107,6 @@ def read_without_a_round(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reads, "on_request_read", hasty)
 
 
-def leader_reads_alone(patch: pytest.MonkeyPatch) -> None:
-    """A leader takes itself for the quorum that confirms its reads."""
-    request, open_round = reads.on_request_read, reads.open_round
-
-    def confirmed(raft: Raft, leader: Any) -> None:
-        open_round(raft, leader)
-        while leader.rounds.open:
-            for read in leader.rounds.open.popleft().reads:
-                reads._reply(raft, read, raft.commit_index)
-
-    patch.setattr(reads, "open_round", confirmed)
-    assert request is reads.on_request_read
-
-
 def apply_uncommitted(patch: pytest.MonkeyPatch) -> None:
     """Entries are applied as soon as they are in the log."""
     advance = commitment.advance
@@ -129,17 +115,6 @@ def apply_uncommitted(patch: pytest.MonkeyPatch) -> None:
         raft.commit_to(raft.log.last_index)
         advance(raft, leader)
 
-    patch.setattr(commitment, "advance", hasty)
-
-
-def commit_earlier_terms(patch: pytest.MonkeyPatch) -> None:
-    """A leader commits entries of earlier terms by counting (Figure 3.7)."""
-
-    def hasty(raft: Raft, leader: Any) -> None:
-        leader.first_index = 0
-        original(raft, leader)
-
-    original = commitment.advance
     patch.setattr(commitment, "advance", hasty)
 
 

@@ -76,6 +76,8 @@ class Faults:
     def stop(self) -> None:
         """Mend everything: from now on the cluster has no excuse."""
         self.stopped = True
+        self._trap_set = False
+        self._trapped.clear()
         self.network.heal()
         self.network.settings = NetworkSettings(delay_s=0.001, jitter_s=0.0005)
         for node in self.nodes:
