@@ -148,6 +148,29 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
 
 
+class StateCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """How this node's state compared with that of the others, since the node started (`docs/operations.md`)."""
+
+    passed: int
+    """Checks in which the state here was that of the majority, and somebody else's was, too."""
+    passed_index: int
+    """Log index of the newest of them; 0 where there was none."""
+    failed: int
+    """Checks in which it was another, or there was no majority."""
+    skipped: int
+    """Checks that could not be made: nobody else answered, or the versions cannot be compared."""
+    repairs: int
+    """How often the state here was replaced by the leader's."""
+    diverged: bool
+    """The state here is known not to be that of the majority: the node is not ready, and repairs itself."""
+    minority: list[str]
+    """Names of the members whose state is not that of the majority, as far as this node was told."""
+    alarm: str | None = None
+    """Voters disagree without a majority: which, and where. Nothing is repaired."""
+    problem: str | None = None
+    """Why the newest attempt to repair failed."""
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of `GET /v1/status`. Fields about the cluster are None until the node is part of one."""
 
@@ -174,6 +197,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of the store, as applied here."""
     membership_version: int = 0
     members: list[MemberStatus] = []
+    state_check: StateCheck | None = None
     detail: str | None = None
     """A sentence for people where the state needs one: whom the node waits for, why it is a stranger."""
 

@@ -1,13 +1,13 @@
 """What the node counts, in plain numbers, and how Prometheus reads them at `GET /metrics`.
 
 Whoever does the work adds to a slot; the collector makes samples of the slots only when asked. Rule: no label ever
-comes from input: labels are routes of the table and classes of status, fixed at the start.
+comes from input: labels are routes of the table and classes of status, fixed at the start, and ids of members.
 """
 
 # ruff: noqa: RUF009  the functions that declare a metric make a dataclass field
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -87,6 +87,11 @@ class Metrics:
     peer_messages_received: int = _counter("Messages received from other members.")
     peer_reconnects: int = _counter("Times that a stream to another member was set up anew.")
 
+    state_checks_passed: int = _counter("Checks in which this node's state was that of the majority.")
+    state_checks_failed: int = _counter("Checks in which it was another, or there was no majority.")
+    state_checks_skipped: int = _counter("Checks that could not be made: they say nothing.")
+    state_repairs: int = _counter("Times that this node's state was replaced by the leader's.")
+
     connections: int = _gauge("Connections of clients now open.")
     streams: int = _gauge("Streams of clients now open.")
     bodies_pending_bytes: int = _gauge("Bytes of bodies that have arrived in part.")
@@ -110,6 +115,10 @@ class Metrics:
     pending_bytes: int = _gauge("Bytes of commands waiting for a quorum.")
     disk_is_full: int = _gauge("1 while client writes are refused for want of disk space.")
 
+    state_is_wrong: int = _gauge("1 while this node's state is known not to be that of the majority.")
+    state_alarm: int = _gauge("1 while voters' states differ without a majority.")
+    state_check_index: int = _gauge("Index of the newest check passed.")
+
     commit_seconds: Histogram = _histogram(
         "From proposing to applying, once a round.",
         (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
@@ -124,6 +133,8 @@ class Metrics:
 
     before_collect: list[Callable[[], None]] = field(default_factory=list)
     """Called before the numbers are read, to set those that are only looked up."""
+    members_in_minority: Iterable[int] = ()
+    """Ids of the members whose state is not that of the majority."""
     by_route: dict[str, list[int]] = field(default_factory=dict)
     """Requests answered, by route and class of status."""
 
@@ -146,6 +157,14 @@ class Metrics:
                 if count:
                     requests.add_metric((route, status_class), count)
         yield requests
+        wrong = GaugeMetricFamily(
+            "raftwright_member_state_is_wrong",
+            "1 for each member whose state is not that of the majority, as far as this node was told.",
+            labels=("member",),
+        )
+        for member in self.members_in_minority:
+            wrong.add_metric((str(member),), 1)
+        yield wrong
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes, of type `CONTENT_TYPE`."""

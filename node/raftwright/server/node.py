@@ -38,7 +38,7 @@ from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
-from raftwright.server.status import node_status
+from raftwright.server.status import node_status, wrong_state
 from raftwright.server.telemetry import refresh
 from raftwright.server.writes import Write
 from raftwright.storage.storage import Storage
@@ -371,6 +371,8 @@ class Node:
         raft = self.driver.raft
         if raft.leader_id is None:
             return "no leader is known"
+        if self.driver.checks.divergence is not None:
+            return wrong_state(self.driver.checks)
         if self.driver.is_restoring:
             return "a snapshot is being restored"
         if self.state.applied_index < raft.commit_index - 10_000:

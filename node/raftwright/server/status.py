@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from raftwright.client.models import MemberStatus, NodeStatus
+from raftwright.client.models import MemberStatus, NodeStatus, StateCheck
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft
 from raftwright.raft.roles import Candidate, Leader, PreCandidate
+from raftwright.server.checks import ReplicaChecks
 from raftwright.server.driver import Driver
 from raftwright.server.peers import LocalIdentity
 from raftwright.version import __version__
@@ -24,7 +25,7 @@ def node_status(
         "cluster_id": identity.cluster_id,
         "store_id": identity.store_id,
         "revision": revision,
-        "detail": why or None,
+        "detail": why or (driver and wrong_state(driver.checks)) or None,
     }
     if driver is None:
         return NodeStatus(**common)  # type: ignore[arg-type]
@@ -42,6 +43,32 @@ def node_status(
         last_index=raft.log.last_id.index,
         membership_version=membership.version,
         members=_members(raft, membership),
+        state_check=state_check(driver.checks, membership),
+    )
+
+
+def wrong_state(checks: ReplicaChecks) -> str:
+    """A sentence where the state of this node is not, or may not be, what it should be; else empty."""
+    if checks.divergence is not None:
+        why = f"; the last attempt failed: {checks.repair.problem}" if checks.repair.problem else ""
+        return f"the state of this node is not that of the majority, and is being replaced by the leader's{why}"
+    if checks.alarm:
+        return f"no majority of the voters has the same state: {checks.alarm}"
+    return ""
+
+
+def state_check(checks: ReplicaChecks, membership: Membership) -> StateCheck:
+    names = {number: member.name for number, member in membership.members.items()}
+    return StateCheck(
+        passed=checks.passed,
+        passed_index=checks.passed_index,
+        failed=checks.failed,
+        skipped=checks.skipped,
+        repairs=checks.repairs,
+        diverged=checks.divergence is not None,
+        minority=[names[number] for number in sorted(checks.minority) if number in names],
+        alarm=checks.alarm or None,
+        problem=checks.repair.problem or None,
     )
 
 

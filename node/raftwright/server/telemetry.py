@@ -55,6 +55,15 @@ def refresh(metrics: Metrics, node: Observed) -> None:
     metrics.fsynced_commands = driver.applier.commands
     metrics.log_written_bytes = storage.bytes_written
     metrics.log_bytes = storage.log_bytes
+    checks = driver.checks
+    metrics.state_checks_passed = checks.passed
+    metrics.state_checks_failed = checks.failed
+    metrics.state_checks_skipped = checks.skipped
+    metrics.state_repairs = checks.repairs
+    metrics.state_is_wrong = int(checks.divergence is not None)
+    metrics.state_alarm = int(bool(checks.alarm))
+    metrics.state_check_index = checks.passed_index
+    metrics.members_in_minority = sorted(checks.minority)
     snapshot = storage.snapshot_meta
     if snapshot is not None:
         metrics.snapshot_index = snapshot.id.index
