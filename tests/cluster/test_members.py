@@ -310,3 +310,24 @@ async def command(*arguments: str) -> tuple[int, str]:
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
+
+
+async def test_the_address_of_the_leader_changes_while_it_leads(tmp_path: Path) -> None:
+    async with nodes_in(tmp_path) as nodes:
+        await started(nodes, "n1", "n2", "n3")
+        await nodes.bootstrap("n1", "n2", "n3")
+        leader = await nodes.leader("n1")
+        other = next(name for name in ("n1", "n2", "n3") if name != leader)
+        term = (await nodes.status(leader))["term"]
+        addresses = {
+            "peer": nodes.peer(leader).replace("127.0.0.1", "localhost"),
+            "client": nodes.client(leader).replace("127.0.0.1", "localhost"),
+        }
+        status, _ = await nodes.ask(other, "PATCH", f"/v1/members/{leader}", {"addresses": addresses})
+        assert status == 200
+        for number in range(20):
+            assert (await nodes.ask(other, "PUT", f"/v1/kv/{number}", b"v"))[0] == 200
+        for name in ("n1", "n2", "n3"):
+            said = await nodes.status(name)
+            assert said["term"] == term, "nobody missed the leader"
+            assert next(one["peer"] for one in said["members"] if one["leader"]) == addresses["peer"]
