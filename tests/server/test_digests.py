@@ -8,12 +8,14 @@ import pytest
 
 from raftwright.kv.commands import Delete, Put, encode_blob, encode_command
 from raftwright.kv.store import KvMachine
+from raftwright.machine.adapter import AdaptedMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server import digests
 from raftwright.server.blobs import Blob, Origin, encode_payload
-from raftwright.server.digests import WrongState
+from raftwright.server.digests import StateDigest, WrongState
 from raftwright.server.machine import Applied, ApplyContext
 from raftwright.server.state import DIGEST_SECTION, ReplicatedState
+from tests.machine.machines import Table
 
 DAY = digests.EPOCH_MS
 
@@ -174,3 +176,21 @@ def test_a_snapshot_that_contradicts_a_known_digest_is_refused_and_nothing_chang
     assert target.applied_index == 300
     unknown = {256: ("another version", b"?"), 7: (right.digest.version, b"?")}
     target.restore(wrong.sections(), unknown)  # nothing is known of it
+
+
+def test_a_users_machine_is_asked_for_its_digest_if_it_has_one() -> None:
+    class Counted(Table):
+        digest_version = 3
+        said: Any = b"state"
+
+        def digest(self) -> bytes:
+            return self.said  # type: ignore[no-any-return]
+
+    plain, counted = StateDigest(AdaptedMachine(Table())), StateDigest(AdaptedMachine(Counted()))
+    assert plain.version.startswith("results-") and plain.version.endswith(".1")
+    assert counted.version.startswith("machine:") and counted.version.endswith(".3")
+    machine = Counted()
+    state = ReplicatedState(AdaptedMachine(machine), applied=EntryId(1, 1))
+    assert None not in dict(made(state, [noop(index) for index in range(2, 257)])).values()
+    machine.said = "text"
+    assert made(state, [noop(index) for index in range(257, 513)]) == [(512, None)]

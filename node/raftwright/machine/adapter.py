@@ -8,7 +8,7 @@ commands are plain bytes), and the command as the codec encodes it. That is a di
 
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -67,6 +67,9 @@ class AdaptedMachine:
         self.is_restoring = False
         """Restoring runs in a thread of its own; meanwhile the state is no state."""
         self.can_query = getattr(type(user), "query", StateMachine.query) is not StateMachine.query
+        can_digest = getattr(type(user), "digest", StateMachine.digest) is not StateMachine.digest
+        self.digest: Callable[[], bytes] | None = self._digest if can_digest else None
+        self.digest_version: int = getattr(user, "digest_version", 1)
 
     # Commands
 
@@ -183,6 +186,12 @@ class AdaptedMachine:
         if not self.can_query:
             raise InvalidCommand(f"{self.name} answers no queries: it has no method `query`")
         return self.user.query(request)
+
+    def _digest(self) -> bytes:
+        digest = self.user.digest()
+        if not isinstance(digest, bytes | bytearray | memoryview):
+            raise TypeError(f"{self.name}.digest() gave {type(digest).__name__} where bytes belong")
+        return bytes(digest)
 
     def snapshot(self) -> Iterator[bytes]:
         try:

@@ -29,6 +29,10 @@ class StateMachine(ABC):
     version: ClassVar[int] = 1
     """Of the snapshots that this class writes. It is refused those of a later version."""
 
+    digest_version: ClassVar[int] = 1
+    """Raise it with a change after which the same commands come to other results or digests: replicas whose versions
+    differ, as in the middle of an upgrade, are not compared."""
+
     @abstractmethod
     def apply(self, command: Any, context: ApplyContext) -> Any:
         """Change the state and return the result, which the codec must be able to encode.
@@ -53,3 +57,11 @@ class StateMachine(ABC):
     def query(self, request: Any) -> Any:
         """Answer from the state, without changing it. Optional."""
         raise NotImplementedError(f"{type(self).__name__} answers no queries")
+
+    def digest(self) -> bytes:
+        """Some bytes that are the same where the state is the same, and else different. Optional.
+
+        Asked for every few hundred entries, so keep it up to date in apply rather than hash everything. Without it
+        replicas are compared by the results of their commands, which shows less.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no digests")

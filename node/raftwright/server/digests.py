@@ -88,7 +88,7 @@ class StateDigest:
         own = getattr(machine, "digest", None)
         self._own = own if callable(own) else None
         source = "machine" if self._own is not None else f"results-{CHAIN_VERSION}"
-        self.version = f"{source}:{machine.name}:{machine.version}"
+        self.version = f"{source}:{machine.name}:{machine.version}.{getattr(machine, 'digest_version', 1)}"
         """Only digests of equal versions can be compared."""
         self.history: deque[Digest] = deque(maxlen=HISTORY)
         self.size = 0

@@ -47,7 +47,11 @@ class SnapshotFailed(Exception):
 
 
 class Machine(Protocol):
-    """A deterministic state machine. Everything runs on one thread, and nothing here waits."""
+    """A deterministic state machine. Everything runs on one thread, and nothing here waits.
+
+    It may have a `digest()` that returns bytes, the same where the state is (None: it cannot say just now), and a
+    `digest_version`, an int: see `server/digests.py`.
+    """
 
     name: str
     """Says what the snapshots are of; a node refuses those of another machine."""
