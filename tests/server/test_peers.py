@@ -12,14 +12,8 @@ from aiohttp import web
 from raftwright.raft.entries import ZERO
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
 from raftwright.raft.messages import AppendEntries, TimeoutNow
-from raftwright.server.peers import (
-    HELLO_HEADER,
-    IDENTITY_PATH,
-    REFUSAL_HEADER,
-    STREAM_PATH,
-    LocalIdentity,
-    PeerTransport,
-)
+from raftwright.server.peer_streams import HELLO_HEADER, REFUSAL_HEADER, STREAM_PATH
+from raftwright.server.peers import IDENTITY_PATH, LocalIdentity, PeerTransport
 from raftwright.server.wire import PeerHello, PeerMessage, encode_frame
 
 

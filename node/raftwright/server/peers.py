@@ -2,12 +2,11 @@
 
 The glue calls `send`, `update` and gives `on_messages` and `on_lost`. Rules: a stream is refused before the upgrade
 unless cluster id, member id and store id all fit, on both sides; snapshots have a channel of their own, so that
-heartbeats never wait behind them; what cannot be sent is dropped, since Raft sends again.
+heartbeats never wait behind them.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,38 +15,27 @@ import msgspec
 from aiohttp import web
 
 from raftwright.raft.membership import Membership
-from raftwright.server.wire import (
-    BULK_MESSAGES,
-    FRAME_BYTES_MAX,
-    PROTOCOL,
-    Forward,
-    PeerHello,
-    PeerMessage,
-    decode_frame,
-    encode_frame,
+from raftwright.server.peer_streams import (
+    BULK,
+    CLOSE_TIMEOUT_S,
+    CONTROL,
+    HEARTBEAT_S,
+    HELLO_HEADER,
+    NOT_FOUNDED,
+    REFUSAL_HEADER,
+    REMOVED,
+    STREAM_PATH,
+    PeerStream,
 )
+from raftwright.server.wire import BULK_MESSAGES, FRAME_BYTES_MAX, PROTOCOL, PeerHello, PeerMessage, decode_frame
 
 _log = logging.getLogger(__name__)
 
-STREAM_PATH = "/peer/v1/stream"
 IDENTITY_PATH = "/peer/v1/identity"
 JOIN_PATH = "/peer/v1/join"
 JOIN_BYTES_MAX = 64 << 10
-HELLO_HEADER = "X-Raftwright-Hello"
-REFUSAL_HEADER = "X-Raftwright-Refusal"
-NOT_FOUNDED = "not-founded"
-"""A refusal that passes by itself."""
-REMOVED = "removed"
-"""A refusal for good: the sender is no member any more."""
-CONTROL, BULK = "control", "bulk"
-CONNECT_TIMEOUT_S = 2.0
-HEARTBEAT_S = 5.0
-"""WebSocket pings: they find a connection that died without a word."""
-CLOSE_TIMEOUT_S = 0.5
 LINGER_S = 2.0
 """How long a stream to a member that was removed stays, so that it hears so."""
-BACKOFF_S = (0.05, 1.0)
-QUEUED_MESSAGES_MAX = 4096
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,110 +54,6 @@ class LocalIdentity:
     """It was a member, and was removed for good."""
     metadata: dict[str, str] = field(default_factory=dict)
     """What others may know of it, for the membership that it enters."""
-
-
-class _Stream:
-    """One outgoing stream: connects, introduces itself, and sends what is queued as one frame a turn."""
-
-    def __init__(self, transport: "PeerTransport", peer: int, store_id: str, address: str, channel: str) -> None:
-        self.transport = transport
-        self.peer = peer
-        self.store_id = store_id
-        self.address = address
-        self.channel = channel
-        self.connected = False
-        self.is_leaving = False
-        """The member is not in the membership any more."""
-        self.refusal = ""
-        self._queue: list[PeerMessage] = []
-        self._wake = asyncio.Event()
-        self._closed = False
-
-    def send(self, messages: Sequence[PeerMessage]) -> None:
-        if not self.connected and self.channel == CONTROL:
-            # Nothing is kept for a peer that is away: it would be stale when it is back. But no write may wait for it.
-            if any(isinstance(message, Forward) for message in messages):
-                asyncio.get_running_loop().call_soon(self.transport.on_lost, self.peer)
-            return
-        if len(self._queue) + len(messages) > QUEUED_MESSAGES_MAX:
-            _log.warning("the stream to member %d is behind; %d messages are dropped", self.peer, len(self._queue))
-            self._queue.clear()
-        self._queue.extend(messages)
-        self._wake.set()
-
-    async def run(self) -> None:
-        delay = BACKOFF_S[0]
-        while True:
-            if self.channel == BULK:
-                await self._wake.wait()
-            try:
-                await self._connect()
-                delay = BACKOFF_S[0]
-            except aiohttp.WSServerHandshakeError as error:
-                self._refused(error)
-                delay = BACKOFF_S[1] if self.refusal else delay
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                _log.debug("no stream to member %d at %s: %s", self.peer, self.address, error)
-            self._queue.clear()
-            self._wake.clear()
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(2 * delay, BACKOFF_S[1])
-
-    def _refused(self, error: aiohttp.WSServerHandshakeError) -> None:
-        why = error.headers.get(REFUSAL_HEADER, "") if error.headers else ""
-        why = why or f"HTTP {error.status}"
-        if why.startswith(NOT_FOUNDED):
-            return
-        if why.startswith(REMOVED):
-            self.transport.on_removed()
-        if why != self.refusal:
-            _log.warning("member %d at %s refuses this node: %s", self.peer, self.address, why)
-        self.refusal = why
-
-    async def _connect(self) -> None:
-        session = self.transport.session
-        assert session is not None
-        hello = msgspec.json.encode(self.transport.hello_to(self)).decode()
-        timeout = aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S)
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            socket = await session.ws_connect(
-                f"http://{self.address}{STREAM_PATH}",
-                headers={HELLO_HEADER: hello},
-                heartbeat=HEARTBEAT_S,
-                compress=0,
-                max_msg_size=1024,
-                timeout=timeout,
-            )
-        self.connected, self._closed, self.refusal = True, False, ""
-        self.transport.connects += 1
-        _log.debug("stream to member %d is up (%s)", self.peer, self.channel)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch(socket))
-                await self._pump(socket)
-        except* (aiohttp.ClientError, OSError) as errors:
-            _log.debug("stream to member %d broke: %s", self.peer, errors.exceptions[0])
-        finally:
-            self.connected = False
-            await socket.close()
-            if self.channel == CONTROL:
-                self.transport.on_lost(self.peer)
-
-    async def _watch(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """The other side never sends on this stream: whatever comes is its end."""
-        await socket.receive()
-        self._closed = True
-        self._wake.set()
-
-    async def _pump(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._closed:
-                return
-            if self._queue:
-                batch, self._queue = self._queue, []
-                await socket.send_bytes(encode_frame(batch))
 
 
 class PeerTransport:
@@ -199,7 +83,7 @@ class PeerTransport:
         self._callers: dict[int, tuple[str, str]] = {}
         """Store id and address of members that called and that the own membership does not have yet."""
         self.session: aiohttp.ClientSession | None = None
-        self._streams: dict[tuple[int, str], tuple[_Stream, asyncio.Task[None]]] = {}
+        self._streams: dict[tuple[int, str], tuple[PeerStream, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self.connects = 0
         """Streams that were set up, again or for the first time."""
@@ -238,10 +122,10 @@ class PeerTransport:
                 del self._streams[key]
         for key, (store_id, address) in wanted.items():
             if key not in self._streams:
-                stream = _Stream(self, key[0], store_id, address, key[1])
+                stream = PeerStream(self, key[0], store_id, address, key[1])
                 self._streams[key] = stream, self._group.create_task(stream.run(), name=f"stream {key}")
 
-    def _drop(self, key: tuple[int, str], stream: _Stream) -> None:
+    def _drop(self, key: tuple[int, str], stream: PeerStream) -> None:
         found = self._streams.get(key)
         if found is not None and found[0] is stream and stream.is_leaving:
             found[1].cancel()
@@ -256,16 +140,16 @@ class PeerTransport:
                 if part and found is not None:
                     found[0].send(part)
 
-    def hello_to(self, stream: _Stream) -> PeerHello:
+    def hello_to(self, peer: int, store_id: str, channel: str) -> PeerHello:
         return PeerHello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
             cluster_id=self.identity.cluster_id or "",
             member_id=self.identity.member_id or 0,
             store_id=self.identity.store_id,
-            to_member_id=stream.peer,
-            to_store_id=stream.store_id,
-            channel=stream.channel,
+            to_member_id=peer,
+            to_store_id=store_id,
+            channel=channel,
             address=self._own_address(),
         )
 
