@@ -9,7 +9,7 @@ import random as random_module
 import zlib
 from dataclasses import dataclass
 
-from raftwright.raft import commitment, dispatch, election, reads, replication
+from raftwright.raft import commitment, dispatch, election, lease, reads, replication
 from raftwright.raft.durability import Durability
 from raftwright.raft.entries import Entry, EntryKind, HardState, Recovered, SnapshotMeta
 from raftwright.raft.errors import NotLeader, ProposalDropped
@@ -31,6 +31,10 @@ class RaftSettings:
     election_timeout_s: float = 0.6
     """The shortest; the actual ones are random up to twice as long (§3.4)."""
     heartbeat_interval_s: float = 0.1
+    lease_clock_drift: float = 0.1
+    """Bound on the error of clocks' rates (§6.4.1): over any time, the slowest clock of a voter measures at least
+    `1 - lease_clock_drift` of what the fastest one does. For clocks that are each right up to a share e of the time,
+    that is 2e / (1 + e). The leader's lease is shorter than an election timeout by this share."""
     append_bytes_max: int = _MEBIBYTE
     """Of the entries in one AppendEntries; a larger entry goes alone."""
     inflight_appends_max: int = 64
@@ -128,6 +132,13 @@ class Raft:
                 return leader_id
             case _:
                 return None
+
+    @property
+    def lease_until(self) -> float:
+        """Until when this server is surely the only leader, on the clock of `now`; minus infinity if it has no lease.
+
+        Before that time a read of the state that has everything up to `commit_index` applied is linearizable."""
+        return lease.until(self)
 
     @property
     def next_deadline(self) -> float:

@@ -40,7 +40,7 @@ class ReadRounds:
     waiting: list[WaitingRead] = field(default_factory=list)
     open: deque[Round] = field(default_factory=deque)
     confirmed_sent_at: float = float("-inf")
-    """When the newest round that a quorum answered was sent: what a lease would be counted from (§6.4.1)."""
+    """When the newest round that a quorum answered was sent: what the lease is counted from (§6.4.1)."""
 
     @property
     def carries_reads(self) -> bool:

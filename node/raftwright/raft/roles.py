@@ -51,6 +51,9 @@ class Leader:
     """By member id, without the leader itself; kept sorted."""
     rounds: ReadRounds = field(default_factory=ReadRounds)
     transfer: Transfer | None = None
+    told_to_campaign: bool = False
+    """A voter was told to campaign at once. That may still arrive at any later time and then wins votes from those who
+    heard this leader a moment ago, so in this term it has no lease any more (§6.4.1)."""
     must_send: bool = True
     """Whether there may be something to send to peers at the next Ready."""
     uncommitted: deque[tuple[int, int]] = field(default_factory=deque)

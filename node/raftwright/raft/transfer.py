@@ -40,6 +40,7 @@ def advance(raft: "Raft", leader: "Leader") -> None:
     if progress is None or transfer.target not in raft.membership.voters:
         leader.transfer = None  # a change of membership took the target away
     elif progress.match_index == raft.log.last_index:
+        leader.told_to_campaign = True
         raft.send(TimeoutNow(from_id=raft.own_id, to_id=transfer.target, term=raft.term), promises=False)
 
 

@@ -1,0 +1,180 @@
+"""The leader's lease among several servers (§6.4.1): clocks that run at different rates, restarts, late messages.
+
+What is checked throughout: while a leader believes that it has a lease, no majority would elect anybody else.
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+
+from raftwright.raft.events import ProposeMembership, Receive, TransferLeadership
+from raftwright.raft.messages import AppendEntries, AppendReply, RaftMessage, RequestPreVote, TimeoutNow
+from raftwright.raft.raft import Raft, RaftSettings
+from raftwright.raft.roles import Leader
+from tests.paper.server import START, Server, T, append
+from tests.raft.cluster import Cluster
+
+STEP_S = 0.001
+
+
+def would_vote(raft: Raft, now: float, *, for_member: int) -> bool:
+    """Whether this server, asked at `now`, would help to elect another leader. Changes nothing."""
+    asked = deepcopy(raft)
+    asked.step(
+        Receive(
+            now=now,
+            message=RequestPreVote(from_id=for_member, to_id=asked.own_id, term=asked.term + 1, last=asked.log.last_id),
+        )
+    )
+    ready = asked.ready()
+    return any(getattr(message, "granted", False) for message in (*ready.messages, *ready.messages_after))
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------
+
+
+def overlap_s(*, leader_rate: float, voter_rate: float, drift: float) -> float:
+    """How long a leader that is cut off thinks that it has a lease while the voter that confirmed it would vote again,
+    in true seconds. One round is sent and arrives at once, which is the worst case."""
+    settings = RaftSettings(lease_clock_drift=drift)
+    leader, voter = Server(settings=settings), Server(settings=settings)
+    leader.lead()
+    leader.matched(2, 2)
+    leader.time_out()
+    rounds = [message for message in leader.said() if isinstance(message, AppendEntries) and message.to_id == 2]
+    voter.receive(append(2, START, commit_index=1, of=3))
+    confirmation = AppendReply(from_id=2, to_id=1, term=2, round=rounds[-1].round, success=True, match_index=2)
+    leader.receive(confirmation)
+    voter.said()
+    begin_leader, begin_voter = leader.now, voter.now
+    overlap = 0.0
+    for step in range(int(3 * T / STEP_S)):
+        true_s = step * STEP_S
+        has_lease = begin_leader + true_s * leader_rate < leader.raft.lease_until
+        if has_lease and would_vote(voter.raft, begin_voter + true_s * voter_rate, for_member=2):
+            overlap += STEP_S
+    return overlap
+
+
+@pytest.mark.parametrize(
+    ("leader_rate", "voter_rate"), [(1.0, 1.0), (0.95, 1.05), (0.9, 1.0), (1.0, 1.11), (1.05, 0.95)]
+)
+def test_a_lease_is_safe_while_clocks_keep_to_the_bound(leader_rate: float, voter_rate: float) -> None:
+    assert overlap_s(leader_rate=leader_rate, voter_rate=voter_rate, drift=0.1) == 0.0
+
+
+def test_a_lease_is_not_safe_beyond_the_bound() -> None:
+    """So the bound is what makes it safe, and the test above can fail."""
+    assert overlap_s(leader_rate=0.85, voter_rate=1.05, drift=0.1) > 0.05
+    assert overlap_s(leader_rate=0.95, voter_rate=1.05, drift=0.0) > 0.05
+
+
+# -- a whole cluster --------------------------------------------------------------------------------------------
+
+
+def check_lease(cluster: Cluster, leader: int) -> None:
+    """While `leader` has a lease, nobody leads a later term, and the others are no majority that would elect one."""
+    raft = cluster[leader].raft
+    if cluster.now >= raft.lease_until:
+        return
+    for store in cluster.stores.values():
+        assert not (isinstance(store.raft.role, Leader) and store.raft.term > raft.term), "two leaders, and a lease"
+    others = raft.membership.all_voters - {leader}
+    for candidate in others:
+        willing = {n for n in others - {candidate} if would_vote(cluster[n].raft, cluster.now, for_member=candidate)}
+        assert not raft.membership.has_quorum(willing | {candidate}), f"{candidate} could be elected within the lease"
+
+
+def pass_time(cluster: Cluster, leader: int, seconds: float) -> bool:
+    """Let time pass in small steps, checking the lease at each; whether another leader came."""
+    end = cluster.now + seconds
+    while cluster.now < end:
+        cluster.run(0.01)
+        check_lease(cluster, leader)
+    return cluster.leader.member_id != leader
+
+
+@pytest.mark.parametrize("voters", [3, 4, 5])
+def test_a_leader_that_is_cut_off_has_no_lease_once_another_can_be_elected(voters: int) -> None:
+    cluster = Cluster(voters)
+    cluster.elect(1)
+    cluster.run(0.5)
+    assert cluster[1].raft.lease_until > cluster.now
+    cluster.cut_off(1)
+    assert pass_time(cluster, 1, 4.0), "the others elect a leader: else this tests nothing"
+
+
+def test_learners_alone_keep_no_lease_alive() -> None:
+    cluster = Cluster(3, learners=2)
+    cluster.elect(1)
+    cluster.run(0.5)
+    for voter in (2, 3):
+        cluster.cuts |= {(1, voter), (voter, 1)}
+    assert pass_time(cluster, 1, 4.0)
+
+
+def test_a_voter_that_restarts_within_a_lease_helps_nobody_to_be_elected() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.run(0.5)
+    cluster.cut_off(1)
+    for voter in (2, 3):
+        cluster.crash(voter)
+        cluster.start(voter)
+    assert cluster[1].raft.lease_until > cluster.now
+    assert pass_time(cluster, 1, 4.0)
+
+
+def test_a_membership_without_the_voters_that_confirmed_the_lease_does_not_cut_it_short() -> None:
+    """1, 2, 3 confirm, and then 1, 4, 5 are the voters: they heard the leader later than that (§4.3)."""
+    cluster = Cluster(3, learners=2)
+    cluster.elect(1)
+    cluster.run(0.5)
+    cluster.change(voters={1, 4, 5})
+    cluster.deliver_all()
+    assert cluster[1].raft.membership.voters == {1, 4, 5}
+    assert not cluster[1].raft.membership.is_joint
+    cluster.cut_off(1)
+    assert pass_time(cluster, 1, 4.0)
+
+
+class HoldingCluster(Cluster):
+    """Words to campaign do not arrive."""
+
+    held: RaftMessage | None = None
+
+    def deliver(self, message: RaftMessage) -> None:
+        if isinstance(message, TimeoutNow):
+            self.held = message
+        else:
+            super().deliver(message)
+
+
+def test_a_late_word_to_campaign_elects_nobody_while_a_lease_lasts() -> None:
+    """The transfer failed long ago, the leader goes on, and only now the target hears that it should campaign."""
+    cluster = HoldingCluster(3)
+    cluster.elect(1)
+    cluster.run(0.5)
+    cluster.step(1, TransferLeadership(now=cluster.now, target=3))
+    cluster.run(3 * T)
+    assert cluster.leader.member_id == 1
+    assert cluster.leader.raft.term == 2
+    for other in (2, 3):
+        cluster.cuts |= {(1, other), (other, 1)}
+    assert cluster.held is not None
+    cluster.step(3, Receive(now=cluster.now, message=cluster.held))
+    cluster.deliver_all()
+    assert cluster.leader.member_id == 3, "voters do not hold off an election for a transfer"
+    check_lease(cluster, 1)
+
+
+def test_a_change_of_membership_keeps_the_lease() -> None:
+    cluster = Cluster(3, learners=1)
+    cluster.elect(1)
+    cluster.run(0.5)
+    current = cluster[1].raft.membership
+    target = replace(current, voters=frozenset({1, 2, 3, 4}), learners=frozenset())
+    cluster.step(1, ProposeMembership(now=cluster.now, target=target, base_version=current.version, time_ms=0))
+    cluster.run(0.5)
+    assert cluster[1].raft.lease_until > cluster.now
