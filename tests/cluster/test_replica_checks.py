@@ -35,8 +35,8 @@ async def test_a_node_whose_state_machine_went_wrong_is_repaired(tmp_path: Path)
             await client.propose(Set("unlucky", UNLUCKY))
             right = await held(nodes, "n1")
             assert await held(nodes, "n2") != right
-            for number in range(300):
-                await client.propose(Set(f"k{number % 20}", number))
+            for number in range(300):  # an entry each
+                await client.propose(Set(f"k{number % 20}", number + 100))
 
             async def repaired() -> bool:
                 check = (await nodes.status("n2")).get("state_check") or {}
@@ -45,7 +45,7 @@ async def test_a_node_whose_state_machine_went_wrong_is_repaired(tmp_path: Path)
             await until("n2 is repaired", repaired)
             await nodes.until_ready(*NAMES)
             for number in range(600):
-                await client.propose(Set(f"k{number % 20}", number))
+                await client.propose(Set(f"k{number % 20}", number + 100))
         assert [await held(nodes, name) for name in NAMES] == [right] * 3
 
         async def agreed() -> bool:
