@@ -248,10 +248,10 @@ class Faults:
         self._soon(lambda: setattr(node, "disk_slowness", 1.0))
 
     def _fill_disk(self) -> None:
-        node = self.leader() if self.world.chance(0.5) else None
+        node = self.leader() if self.world.chance(0.7) else None
         node = node or self._random.choice(list(self.nodes))
         node.disk.capacity_bytes = node.disk.used_bytes() + self._random.choice((0, 5000))
-        self._soon(lambda: setattr(node.disk, "capacity_bytes", 1 << 30), longest=2.0)
+        self.world.after(self._random.uniform(0.3, 2.5), setattr, node.disk, "capacity_bytes", 1 << 30)
 
     def _fail_sync(self) -> None:
         node = self._victim()

@@ -83,7 +83,7 @@ def draw_profile(random: Random) -> Profile:
         clock_skew=random.choice((0.0, 0.05, 0.2)),
         disk_delay_s=random.choice((0.0005, 0.002, 0.01)),
         slow_disk_share=random.choice((0.0, 0.0, 0.3)),
-        segment_bytes=random.choice((8, 16, 32)) << 10,
+        segment_bytes=random.choice((8, 8, 8) if themed and "full disk" in faults else (8, 16, 32)) << 10,
         tail_bytes_max=random.choice((1, 2, 8)) << 10,
         inflight_appends_max=random.choice((1, 4, 32)),
         chunk_bytes=random.choice((200, 1000, 4000)),
