@@ -19,10 +19,10 @@ Role = Literal["voter", "learner"]
 
 
 class MemberAddresses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a member is reached, each as `host:port`."""
+    """Where a member is reached, each as `host:port`. `client` is empty of a node that serves no clients itself."""
 
     peer: Address
-    client: Address
+    client: Annotated[str, Meta(max_length=261, pattern="^(.{3,})?$")]
 
 
 class NewMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

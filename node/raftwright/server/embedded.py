@@ -254,7 +254,7 @@ class Node:
         return self._core.feeds.leaders.subscribe()
 
     def membership_changes(self) -> AsyncIterator[Membership]:
-        """The membership: now, and after each change."""
+        """The membership, once it is committed: now, and after each change."""
         return self._core.feeds.memberships.subscribe()
 
     def snapshots(self) -> AsyncIterator[SnapshotChange]:

@@ -50,6 +50,7 @@ class Glue:
         self.transport = transport
         self.metrics = metrics
         self.feeds = feeds or Feeds()
+        self._told_membership = -1
         self.loop = asyncio.get_running_loop()
         self._snapshots = SnapshotJobs(
             driver=driver,
@@ -164,13 +165,15 @@ class Glue:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:
             self.transport.update(effects.membership)
-            self.feeds.memberships.publish(effects.membership)
         if effects.removed:
             self.removed.set()
         if effects.leader_changed:
             self.metrics.leader_changes += 1
             raft = self.driver.raft
             self.feeds.leaders.publish(LeaderChange(raft.term, raft.leader_id, self.driver.is_leader))
+        if self.driver.raft.committed_membership.version != self._told_membership:
+            self._told_membership = self.driver.raft.committed_membership.version
+            self.feeds.memberships.publish(self.driver.raft.committed_membership)
         if effects.again:
             self.poke()
 
