@@ -144,7 +144,8 @@ def give_up(server: Server) -> None:
 def test_6_4_1_a_transfer_that_failed_before_the_target_was_told_gives_the_lease_back() -> None:
     server = leader_of()
     server.propose()
-    server.said()
+    answer(server, 2, round_of(server))
+    assert server.raft.lease_until > server.now
     server.step(TransferLeadership(now=server.now, target=3))
     assert server.raft.lease_until == NEVER
     give_up(server)

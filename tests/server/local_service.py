@@ -16,12 +16,13 @@ from raftwright.client.models import NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
-from raftwright.server.errors import IdempotencyConflict, NotServing, ServiceError, SessionExpired
+from raftwright.server.errors import IdempotencyConflict, NotServing, RequestTimeout, ServiceError, SessionExpired
 from raftwright.server.http import ClientServer
 from raftwright.server.live_settings import changed
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
+from raftwright.server.service import WriteFuture
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
 
@@ -46,6 +47,10 @@ class LocalService:
         self.holding = False
         self.held: list[asyncio.Future[Any]] = []
         self.barriers = 0
+        self.lease_checks = 0
+        self.lease_for = 0
+        """How often the lease is found to hold, before it is over."""
+        self.staleness = float("inf")
         self.blobs = 0
 
     @property
@@ -65,21 +70,23 @@ class LocalService:
         else:
             future.set_result(value)
 
-    def write_one(self, command: Any, encoded: bytes) -> "asyncio.Future[Any]":
+    def write_one(self, command: Any, encoded: bytes) -> WriteFuture:
         if self.refusing is not None:
             raise self.refusing
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = WriteFuture(loop=asyncio.get_running_loop())
         outcome = self._apply(Blob(Origin(), self.machine.join([encoded])))
         assert outcome.results is not None
+        future.index = self.applied_index
         self._settle(future, outcome.results[0])
         return future
 
-    def write_blob(self, blob: Blob, commands: list[Any]) -> "asyncio.Future[bytes]":
+    def write_blob(self, blob: Blob, commands: list[Any]) -> WriteFuture:
         if self.refusing is not None:
             raise self.refusing
         self.blobs += 1
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future = WriteFuture(loop=asyncio.get_running_loop())
         outcome = self._apply(blob)
+        future.index = self.applied_index
         value: bytes | ServiceError
         if outcome.status is Status.CONFLICT:
             value = IdempotencyConflict()
@@ -90,12 +97,27 @@ class LocalService:
         asyncio.get_running_loop().call_soon(self._settle, future, value)
         return future
 
-    async def read_barrier(self) -> int:
+    async def read_barrier(self, min_index: int = 0) -> int:
         self.barriers += 1
         await asyncio.sleep(0)
         if self.refusing is not None:
             raise self.refusing
-        return self.applied_index
+        return await self.wait_applied(min_index)
+
+    async def wait_applied(self, min_index: int) -> int:
+        """No time passes here: what is not applied after a few turns of the event loop is late."""
+        for _ in range(1000):
+            if self.applied_index >= min_index:
+                return self.applied_index
+            await asyncio.sleep(0)
+        raise RequestTimeout(f"index {min_index} was not applied here in time")
+
+    def holds_lease(self) -> bool:
+        self.lease_checks += 1
+        return self.lease_checks <= self.lease_for
+
+    def staleness_s(self) -> float:
+        return self.staleness
 
     async def control(self, call: Call) -> tuple[int, Any]:
         raise NotServing("there is nobody to ask")

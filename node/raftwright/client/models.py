@@ -253,6 +253,8 @@ SESSION_ID_BYTES = 16
 class Consistency(IntEnum):
     LINEARIZABLE = 0
     STALE = 1
+    LEASE = 2
+    """As good, without a round where the leader's lease allows it."""
 
 
 Count = Annotated[int, Meta(ge=1, le=65_536)]
@@ -300,6 +302,10 @@ class Writes(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Read(msgspec.Struct, array_like=True, frozen=True, gc=False):
     key: str
     consistency: Consistency = Consistency.LINEARIZABLE
+    max_staleness_s: Annotated[float, Meta(ge=0)] | None = None
+    """Of a stale read: how long ago its answer may have been up to date; None: any time."""
+    min_index: Sequence = 0
+    """Wait until the node has applied this entry: one that an earlier answer named."""
 
 
 class RequestFrame(msgspec.Struct, array_like=True, tag=3, frozen=True):
@@ -314,12 +320,16 @@ class WriteReply(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
     id: int
     results: bytes
     """For `decode_results`: one result a command."""
+    index: int = 0
+    """The log entry in which they were applied: a later read with this `min_index` sees them."""
 
 
 class ReadReply(msgspec.Struct, array_like=True, tag=2, frozen=True):
     id: int
     values: list[tuple[int, bytes] | None]
     """Revision and value, None where there is no such key; in the order of the frame's reads."""
+    index: int = 0
+    """The newest entry that the answer reflects."""
 
 
 class ProblemReply(msgspec.Struct, array_like=True, tag=3, frozen=True):
@@ -336,7 +346,7 @@ class ReplyFrame(msgspec.Struct, array_like=True, tag=4, frozen=True):
     replies: list[WriteReply | ReadReply | ProblemReply]
     term: int
     index: int
-    """Applied index of the answering node: `min_index` of a later stale read."""
+    """Applied index of the answering node; each answer has its own."""
 
 
 ClientFrame = Hello | RequestFrame

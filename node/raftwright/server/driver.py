@@ -138,9 +138,13 @@ class Driver:
         """Queue one command without a session; those of a run share a blob. Raises as `write` does."""
         self.proposer.write_one(command, encoded, token)
 
-    def read(self, token: Any, now: float) -> None:
-        """Ask for a linearizable read. Raises TooManyRequests."""
-        self.reads.add(token, now + self.settings.request_timeout_s)
+    def read(self, token: Any, now: float, min_index: int = 0) -> None:
+        """Ask for a linearizable read, of a state that has `min_index` applied. Raises TooManyRequests."""
+        self.reads.add(token, now + self.settings.request_timeout_s, min_index)
+
+    def read_applied(self, token: Any, now: float, min_index: int) -> None:
+        """Ask for a read, however old, of a state that has `min_index` applied. Raises TooManyRequests."""
+        self.reads.add_without_round(token, now + self.settings.request_timeout_s, min_index)
 
     def ask(self, call: Call, token: Any, now: float) -> None:
         """A call about members or the leader, for `Effects.controls` to answer. Raises TooManyRequests."""
@@ -210,6 +214,17 @@ class Driver:
     def is_restoring(self) -> bool:
         """Or about to: what it was is wrong (`server/checks.py`)."""
         return self.applier.restoring is not None or self.checks.divergence is not None
+
+    def holds_lease(self, now: float) -> bool:
+        """Whether what is applied here is linearizable at `now` without a round (§6.4.1). To be asked after an answer
+        was computed, with the clock read anew: a pause before that ends the lease, and a later one does no harm."""
+        if self.is_restoring or self.state.applied_index < self.raft.commit_index:
+            return False
+        return now < self.raft.lease_until
+
+    def staleness_s(self, now: float) -> float:
+        """How long ago at most what is applied here was up to date; infinity if that is not known."""
+        return float("inf") if self.is_restoring else now - self.reads.fresh_at
 
     def next_deadline(self) -> float:
         """When to `run` with a Tick at the latest."""

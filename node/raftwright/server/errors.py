@@ -18,6 +18,8 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     outcome: Outcome = "unknown"
     retry_after_s: float | None = None
+    index = 0
+    """Of the log entry whose result it is, where it is a result."""
 
     def __init__(self, detail: str = "", *, outcome: Outcome | None = None, leader: str | None = None) -> None:
         super().__init__(detail or self.title)

@@ -22,6 +22,7 @@ from raftwright.server.effects import Answer, ControlDone, Effects, Persist, Sna
 from raftwright.server.feeds import Feeds, LeaderChange
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
+from raftwright.server.service import WriteFuture
 from raftwright.server.snapshot_jobs import SnapshotJobs
 from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
@@ -193,9 +194,10 @@ class Glue:
             if answer.error is not None:
                 token.set_exception(answer.error)
             else:
+                token.index = answer.index
                 token.set_result(answer.encoded)
 
-    def _answer_singles(self, tokens: "list[asyncio.Future[Any]]", answer: Answer) -> None:
+    def _answer_singles(self, tokens: list[WriteFuture], answer: Answer) -> None:
         if answer.error is not None:
             for token in tokens:
                 if not token.done():
@@ -206,6 +208,7 @@ class Glue:
             results = self.driver.state.machine.decode_results(answer.encoded or b"")
         for token, result in zip(tokens, results, strict=True):
             if not token.done():
+                token.index = answer.index
                 token.set_result(result)
 
     # Disk

@@ -123,6 +123,7 @@ class ClientServer:
             response = await route.handler(self._api, call)
         except ServiceError as error:
             response = problem_reply(error, is_write=is_write)
+            response.raft_index = error.index
             if isinstance(error, BodyTooSlow | MalformedRequest):
                 response.force_close()  # where the next request begins is anybody's guess
         except ConnectionError:
@@ -137,7 +138,8 @@ class ClientServer:
 
     def _finish(self, request: web.BaseRequest, reply: Reply) -> None:
         service = self._api.service
-        reply.header_text += f"X-Raft-Term: {service.term}\r\nX-Raft-Index: {service.applied_index}\r\n"
+        index = reply.raft_index or service.applied_index
+        reply.header_text += f"X-Raft-Term: {service.term}\r\nX-Raft-Index: {index}\r\n"
         if _on_probation(request):
             reply.force_close()
 

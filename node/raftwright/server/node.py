@@ -7,7 +7,7 @@ is; it takes no part in anything before its identity and its first membership ar
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from raftwright.server.parts import make_driver, open_storage
 from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
 from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.policies import SnapshotPolicy
+from raftwright.server.service import WriteFuture
 from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
 from raftwright.server.status import node_status, wrong_state
@@ -45,8 +46,8 @@ from raftwright.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-REMOVAL_GRACE_S = 2.0
-"""How long a removed node waits for the answers to what was asked of it."""
+REMOVAL_GRACE_S = 0.5
+"""How much longer than a request may take a removed node waits for the answers to what was asked of it."""
 
 NEXT_LEADER_S = 1.0
 """How long a node that stops waits to know the next leader, for the writes that wait for it."""
@@ -166,6 +167,7 @@ class Node:
         raft = self.driver.raft
         transport = self.transport
         transport.is_removed = lambda member_id: raft.committed_membership.was_removed(member_id)
+        transport.is_settled = lambda member_id: member_id in raft.committed_membership.members
         # A leader that removed itself still has to say that this is committed, and who is to follow.
         transport.is_shut_out = lambda member_id: member_id != raft.leader_id and transport.is_removed(member_id)
         self.transport.update(self.driver.raft.membership)
@@ -209,8 +211,11 @@ class Node:
         self.identity.removed = True
         await asyncio.to_thread(self.storage.mark_removed)
         driver.close()
-        deadline = clock.now() + min(self.settings.shutdown_timeout_s, REMOVAL_GRACE_S)
-        await glue.until(lambda: not driver.writes.commands and not driver.control.is_waiting, deadline)
+        # Whatever was asked of this node before ends by then, with an answer or its time-out.
+        deadline = clock.now() + self.settings.request_timeout_s + REMOVAL_GRACE_S
+        await glue.until(
+            lambda: not (driver.writes.commands or driver.reads.count or driver.control.is_waiting), deadline
+        )
         self.driver = self.glue = None
 
     def _restore(self) -> None:
@@ -334,26 +339,40 @@ class Node:
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         return await self.admission.bootstrap(request)
 
-    def write_one(self, command: Any, encoded: bytes) -> "Future[Any]":
+    def write_one(self, command: Any, encoded: bytes) -> WriteFuture:
         driver, glue = self._serving()
-        token: Future[Any] = glue.loop.create_future()
+        token = WriteFuture(loop=glue.loop)
         driver.write_one(command, encoded, token)
         glue.poke()
         return token
 
-    def write_blob(self, blob: Blob, commands: list[Any]) -> "Future[bytes]":
+    def write_blob(self, blob: Blob, commands: list[Any]) -> WriteFuture:
         driver, glue = self._serving()
-        token: Future[bytes] = glue.loop.create_future()
+        token = WriteFuture(loop=glue.loop)
         driver.write(Write(blob, commands, token, clock.now() + self.settings.request_timeout_s))
         glue.poke()
         return token
 
-    async def read_barrier(self) -> int:
+    async def read_barrier(self, min_index: int = 0) -> int:
+        return await self._read(Driver.read, min_index)
+
+    async def wait_applied(self, min_index: int) -> int:
+        if self.state.applied_index >= min_index:
+            return self.state.applied_index
+        return await self._read(Driver.read_applied, min_index)
+
+    async def _read(self, ask: Callable[[Driver, Any, float, int], None], min_index: int) -> int:
         driver, glue = self._serving()
         token: Future[int] = glue.loop.create_future()
-        driver.read(token, clock.now())
+        ask(driver, token, clock.now(), min_index)
         glue.poke()
         return await token
+
+    def holds_lease(self) -> bool:
+        return self.driver is not None and self.driver.holds_lease(clock.now())
+
+    def staleness_s(self) -> float:
+        return float("inf") if self.driver is None else self.driver.staleness_s(clock.now())
 
     def status(self) -> NodeStatus:
         return node_status(

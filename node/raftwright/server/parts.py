@@ -58,6 +58,7 @@ def make_driver(
         settings=RaftSettings(
             election_timeout_s=settings.election_timeout_ms / 1000,
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
+            lease_clock_drift=settings.lease_clock_drift,
             tail_bytes_max=settings.log_cache_bytes_max,
         ),
         recovered=recovered,

@@ -30,6 +30,8 @@ class Reply(web.StreamResponse):
         self._content_type_text = content_type
         self.body_bytes = body
         self.header_text = headers
+        self.raft_index = 0
+        """The newest log entry that the reply reflects, where that is not what is applied when it is made."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Called by aiohttp's protocol: the whole reply goes out here."""

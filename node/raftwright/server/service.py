@@ -15,6 +15,13 @@ from raftwright.server.membership_requests import Call
 from raftwright.server.settings import NodeSettings
 
 
+class WriteFuture(Future[Any]):
+    """The result of a write, once it is applied."""
+
+    index = 0
+    """Of the log entry in which it was applied: a read with this `min_index` sees it. Set before the result."""
+
+
 class Service(Protocol):
     @property
     def name(self) -> str: ...
@@ -33,20 +40,34 @@ class Service(Protocol):
     @property
     def applied_index(self) -> int: ...
 
-    def write_one(self, command: Any, encoded: bytes) -> "Future[Any]":
+    def write_one(self, command: Any, encoded: bytes) -> "WriteFuture":
         """One command without a session: gathered with others into a blob. The future's result is that of the
         command, as the machine gives it (an int revision, or a failure value of `client.models`; a
         `machine.outcomes.Outcome` of a user's machine); its exception a ServiceError."""
         ...
 
-    def write_blob(self, blob: Blob, commands: list[Any]) -> "Future[bytes]":
+    def write_blob(self, blob: Blob, commands: list[Any]) -> "WriteFuture":
         """A blob already decoded and checked against the limits, with its origin. The future's result is the encoded
         list of results (`machine.decode_results`)."""
         ...
 
-    async def read_barrier(self) -> int:
-        """Returns once a read of the local state is linearizable (§6.4): the index that it reflects. Concurrent
-        callers share rounds."""
+    async def read_barrier(self, min_index: int = 0) -> int:
+        """Returns once a read of the local state is linearizable (§6.4) and has `min_index`: the index that it
+        reflects. Concurrent callers share rounds. RequestTimeout if that takes too long."""
+        ...
+
+    async def wait_applied(self, min_index: int) -> int:
+        """Returns once the local state has `min_index`, however old it is otherwise: the index that it reflects.
+        RequestTimeout if that takes too long."""
+        ...
+
+    def holds_lease(self) -> bool:
+        """Whether a read of the local state just made is linearizable as it is, by the leader's lease (§6.4.1). Ask
+        after the read, in the same turn of the event loop: the clock is read here."""
+        ...
+
+    def staleness_s(self) -> float:
+        """How long ago at most the local state was up to date, by the own clock; infinity if that is not known."""
         ...
 
     async def control(self, call: Call) -> tuple[int, Any]:

@@ -117,6 +117,14 @@ class NodeSettings:
     heartbeat_interval_ms: int = _count(
         100, "How often a leader says that it lives; at most a third of the election timeout.", 5, 20_000, "ms"
     )
+    lease_clock_drift: float = _setting(
+        0.1,
+        "How much slower the slowest member's clock may run than the fastest one's, as a share; the leader's lease is"
+        " shorter than the election timeout by it.",
+        "number",
+        low=0,
+        high=0.9,
+    )
     request_timeout_s: float = _seconds(5.0, "How long a request may wait for a quorum.", 0.1, 300)
     shutdown_timeout_s: float = _seconds(
         5.0, "How long a node that stops waits for requests on their way.", 0, 300, changeable=True

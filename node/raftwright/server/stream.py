@@ -7,6 +7,7 @@ unanswered, nothing is read. Who breaks the protocol is told why, and closed.
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,8 @@ from raftwright.server.authorize import Permission, Principal, authorize
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.errors import OutcomeUnknown, ServiceError
 from raftwright.server.problems import FieldInvalid, FieldTooLarge, error_of_bug, error_of_command, problem_of
-from raftwright.server.routes.parameters import must_have_state
+from raftwright.server.reading import Wish, count, must_have_state, read_as_asked, suffices, wish_of_all
+from raftwright.server.service import WriteFuture
 from raftwright.server.sessions import RETENTION_MS
 
 _SEQUENCE_MAX = 2**63 - 1
@@ -211,11 +213,11 @@ class ClientStream(Closable):
             raise FieldInvalid("The sequence numbers are out of range, or were acknowledged", field="first_seq")
         return commands
 
-    def _on_written(self, number: int, cost: int, future: "asyncio.Future[bytes]") -> None:
+    def _on_written(self, number: int, cost: int, future: WriteFuture) -> None:
         error = OutcomeUnknown("the node gave it up") if future.cancelled() else future.exception()
         if error is None:
             results = future.result()
-            self._reply(WriteReply(number, results), len(results), cost)
+            self._reply(WriteReply(number, results, future.index), len(results), cost)
         else:
             self._refuse(number, "writes", error if isinstance(error, ServiceError) else error_of_bug(error), cost)
 
@@ -223,14 +225,22 @@ class ClientStream(Closable):
 
     def _on_reads(self, number: int, reads: list[Read]) -> None:
         cost = self._take(sum(len(read.key) for read in reads))
+        wish = wish_of_all(reads)
         try:
             authorize(self._principal, Permission.READ)
-            if all(read.consistency is Consistency.STALE for read in reads):
+            if wish.consistency is Consistency.STALE:
                 must_have_state(self._api)
-                self._answer_reads(number, reads, cost)
-                return
+            if suffices(self._api, wish):
+                answer = self._read_all(number, reads)
+                if suffices(self._api, wish):
+                    count(self._api, wish.consistency, len(reads))
+                    self._answer_reads(answer, number, cost)
+                    return
         except ServiceError as error:
             self._refuse(number, "reads", error, cost)
+            return
+        if self._api.service.applied_index < wish.min_index:
+            self._spawn(self._wait(number, reads, cost, wish))  # apart: it may take long
             return
         if not self._reads:
             asyncio.get_running_loop().call_soon(self._start_round)
@@ -239,10 +249,26 @@ class ClientStream(Closable):
     def _start_round(self) -> None:
         """One round confirms all reads of this turn of the event loop."""
         waiting, self._reads = self._reads, []
-        if self._open and waiting:
-            task = self._group.create_task(self._confirm(waiting))
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
+        if waiting:
+            self._spawn(self._confirm(waiting))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if not self._open:
+            work.close()
+            return
+        task = self._group.create_task(work)
+        self._rounds.add(task)
+        task.add_done_callback(self._rounds.discard)
+
+    async def _wait(self, number: int, reads: list[Read], cost: int, wish: Wish) -> None:
+        try:
+            answer = await read_as_asked(self._api, wish, lambda: self._read_all(number, reads))
+        except ServiceError as error:
+            self._refuse(number, "reads", error, cost)
+        except Exception as bug:
+            self._refuse(number, "reads", error_of_bug(bug), cost)
+        else:
+            self._answer_reads(answer, number, cost)
 
     async def _confirm(self, waiting: list[tuple[int, list[Read], int]]) -> None:
         error: ServiceError | None = None
@@ -256,14 +282,15 @@ class ClientStream(Closable):
             if error is not None:
                 self._refuse(number, "reads", error, cost)
             else:
-                self._api.metrics.reads_linearizable += len(reads)
-                self._answer_reads(number, reads, cost)
+                count(self._api, Consistency.LINEARIZABLE, len(reads))
+                self._answer_reads(self._read_all(number, reads), number, cost)
 
     def _cancel_rounds(self) -> None:
         for task in list(self._rounds):
             task.cancel()
 
-    def _answer_reads(self, number: int, reads: list[Read], cost: int) -> None:
+    def _read_all(self, number: int, reads: list[Read]) -> tuple[ReadReply, int] | FieldTooLarge:
+        """The answer to a frame's reads, and its size."""
         get = self._api.kv.get
         values: list[tuple[int, bytes] | None] = []
         size = 0
@@ -275,9 +302,14 @@ class ClientStream(Closable):
             size += 12 + len(value or b"")
             if size > bytes_max and len(reads) > 1:
                 detail = f"The values are more than the {bytes_max:,} bytes of a frame: ask for fewer keys at once"
-                self._refuse(number, "reads", FieldTooLarge(detail, field="reads"), cost)
-                return
-        self._reply(ReadReply(number, values), size, cost)
+                return FieldTooLarge(detail, field="reads")
+        return ReadReply(number, values, self._api.service.applied_index), size
+
+    def _answer_reads(self, answer: tuple[ReadReply, int] | FieldTooLarge, number: int, cost: int) -> None:
+        if isinstance(answer, FieldTooLarge):
+            self._refuse(number, "reads", answer, cost)
+        else:
+            self._reply(*answer, cost)
 
     # Frames out
 

@@ -4,8 +4,9 @@ from raftwright.kv.commands import Delete, Put
 from raftwright.server.api import Api, Call
 from raftwright.server.bodies import read_body
 from raftwright.server.problems import FieldInvalid, KeyNotFound
+from raftwright.server.reading import read_as_asked
 from raftwright.server.responses import Reply
-from raftwright.server.routes.parameters import conditions_of, wait_until_readable
+from raftwright.server.routes.parameters import conditions_of, wish_of
 from raftwright.server.routes.writes import check, write
 
 OCTETS = "application/octet-stream"
@@ -19,8 +20,7 @@ async def put_key(api: Api, call: Call) -> Reply:
 
 async def get_key(api: Api, call: Call) -> Reply:
     check(api, Delete(call.key))  # a key that nothing could ever have is told so, not 404
-    await wait_until_readable(api, call)
-    item = api.kv.get(call.key)
+    item = await read_as_asked(api, wish_of(call), lambda: api.kv.get(call.key))
     if item is None:
         raise KeyNotFound
     return Reply(200, OCTETS, item.value, f'ETag: "{item.revision}"\r\n')

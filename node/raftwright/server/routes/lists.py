@@ -3,8 +3,9 @@
 from base64 import b64encode
 
 from raftwright.server.api import Api, Call
+from raftwright.server.reading import read_as_asked
 from raftwright.server.responses import Reply, json_reply
-from raftwright.server.routes.parameters import wait_until_readable
+from raftwright.server.routes.parameters import wish_of
 
 LIMIT_DEFAULT = 100
 
@@ -12,12 +13,15 @@ LIMIT_DEFAULT = 100
 async def list_keys(api: Api, call: Call) -> Reply:
     settings = api.settings
     limit = call.number("limit", min(LIMIT_DEFAULT, settings.page_items_max), 1, settings.page_items_max)
-    await wait_until_readable(api, call)
-    page = api.kv.page(
-        prefix=call.query.get("prefix", ""),
-        start=call.query.get("start", ""),
-        limit=limit,
-        bytes_max=settings.page_bytes_max,
+    page = await read_as_asked(
+        api,
+        wish_of(call),
+        lambda: api.kv.page(
+            prefix=call.query.get("prefix", ""),
+            start=call.query.get("start", ""),
+            limit=limit,
+            bytes_max=settings.page_bytes_max,
+        ),
     )
     # dictionaries, not structs: a page may have thousands of items, and this is made on the event loop
     items = [_item(item.key, item.value or b"", item.revision) for item in page.items]

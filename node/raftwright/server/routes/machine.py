@@ -15,11 +15,12 @@ from raftwright.machine.registry import Declared
 from raftwright.server.api import Api, Call
 from raftwright.server.blobs import Blob, Origin
 from raftwright.server.bodies import read_body
-from raftwright.server.errors import NotServing
+from raftwright.server.errors import NotServing, ServiceError
 from raftwright.server.machine import InvalidCommand
 from raftwright.server.problems import CommandFailed, FieldInvalid, QueryFailed
+from raftwright.server.reading import read_as_asked
 from raftwright.server.responses import JSON, Reply
-from raftwright.server.routes.parameters import session_of, wait_until_readable
+from raftwright.server.routes.parameters import session_of, wish_of
 
 OCTETS = "application/octet-stream"
 
@@ -59,20 +60,26 @@ async def query(api: Api, call: Call) -> Reply:
             request = _query_decoder.decode(body).request
         except ValueError as error:
             raise FieldInvalid(f"The body is not a query: {error}") from error
-    await wait_until_readable(api, call)
+    answer = await read_as_asked(api, wish_of(call), lambda: _asked(machine, request, is_raw=is_raw))
+    if isinstance(answer, ServiceError):
+        raise answer
+    return Reply(200, OCTETS if is_raw else JSON, answer)
+
+
+def _asked(machine: AdaptedMachine, request: Any, *, is_raw: bool) -> bytes | ServiceError:
+    """The answer of the machine, encoded; an error of its own is an answer too."""
     if machine.is_restoring:
-        raise NotServing("a snapshot is being restored")
+        return NotServing("a snapshot is being restored")
     try:
         answer = machine.query(request)
-        encoded = machine.codec.encode(answer) if is_raw else b'{"result":%b}' % msgspec.json.encode(answer)
+        return machine.codec.encode(answer) if is_raw else b'{"result":%b}' % msgspec.json.encode(answer)
     except InvalidCommand as error:
-        raise FieldInvalid(error.reason) from error
+        return FieldInvalid(error.reason)
     except ENVIRONMENT:
         raise
     except Exception as error:
         said = failed(error)
-        raise QueryFailed(said.message, error=said.error) from error
-    return Reply(200, OCTETS if is_raw else JSON, encoded)
+        return QueryFailed(said.message, error=said.error)
 
 
 def own_machine(api: Api) -> AdaptedMachine:

@@ -9,16 +9,33 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from raftwright.server.api import Api, Call, Parameter
-from raftwright.server.errors import NotServing
+from raftwright.client.models import Consistency
+from raftwright.server.api import Call, Parameter
 from raftwright.server.problems import FieldInvalid
+from raftwright.server.reading import Wish
 
 CONSISTENCY = Parameter(
     name="consistency",
     place="query",
-    text="`linearizable` sees every write that was answered before; `stale` answers at once from this node's state.",
-    schema={"type": "string", "enum": ["linearizable", "stale"], "default": "linearizable"},
+    text="`linearizable` sees every write that was answered before; so does `lease`, without a round on the leader;"
+    " `stale` answers at once from this node's state.",
+    schema={"type": "string", "enum": ["linearizable", "lease", "stale"], "default": "linearizable"},
 )
+MAX_STALENESS = Parameter(
+    name="max_staleness",
+    place="query",
+    text="With `stale`: for how many seconds at most the answer may have been out of date. If it might be longer, it is"
+    " made up to date first.",
+    schema={"type": "number", "minimum": 0},
+)
+MIN_INDEX = Parameter(
+    name="min_index",
+    place="query",
+    text="Wait until this node has applied that log entry: the X-Raft-Index of an earlier answer.",
+    schema={"type": "integer", "minimum": 0},
+)
+READING = (CONSISTENCY, MAX_STALENESS, MIN_INDEX)
+"""Of every read."""
 IF_MATCH = Parameter(
     name="If-Match",
     place="header",
@@ -39,10 +56,14 @@ IDEMPOTENCY_KEY = Parameter(
 )
 
 _ENTITY_TAG = re.compile(r'"([0-9]{1,19})"')
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_INDEX = re.compile(r"[0-9]{1,19}")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _SESSION_BYTES = 16
 _PERSON = b"idempotency-key"
 _REVISION_MAX = 2**63 - 1
+
+LINEARIZABLE = Wish()
 
 
 class Conditions(NamedTuple):
@@ -97,16 +118,19 @@ def session_of_key(key: str) -> bytes:
     return blake2b(key.encode(), digest_size=_SESSION_BYTES, person=_PERSON).digest()
 
 
-async def wait_until_readable(api: Api, call: Call) -> None:
-    """Returns once the local state may be read as the caller asked."""
-    if not call.query or call.chosen("consistency", ("linearizable", "stale")) == "linearizable":
-        await api.service.read_barrier()
-        api.metrics.reads_linearizable += 1
-    else:
-        must_have_state(api)
-
-
-def must_have_state(api: Api) -> None:
-    """NotServing where nothing is applied yet, not even a first membership: there every key would seem absent."""
-    if api.service.applied_index == 0:
-        raise NotServing("this node has no state yet")
+def wish_of(call: Call) -> Wish:
+    """What a read may be answered from: `consistency`, `max_staleness` and `min_index`."""
+    if not call.query:
+        return LINEARIZABLE
+    consistency = Consistency[call.chosen("consistency", ("linearizable", "lease", "stale")).upper()]
+    text, max_staleness_s = call.query.get("max_staleness"), None
+    if text is not None:
+        if not _SECONDS.fullmatch(text):
+            raise FieldInvalid("max_staleness is a number of seconds, as 1.5", field="max_staleness")
+        if consistency is not Consistency.STALE:
+            raise FieldInvalid("max_staleness goes with consistency=stale only", field="max_staleness")
+        max_staleness_s = float(text)
+    index = call.query.get("min_index", "0")
+    if not _INDEX.fullmatch(index) or int(index) > _REVISION_MAX:
+        raise FieldInvalid("min_index is a whole number, as X-Raft-Index has it", field="min_index")
+    return Wish(consistency, max_staleness_s, int(index))

@@ -23,7 +23,7 @@ from raftwright.server.machine import Machine
 from raftwright.server.routes import batches, keys, lists, node, operations, stream
 from raftwright.server.routes import machine as own
 from raftwright.server.routes.members_table import MEMBER_ROUTES
-from raftwright.server.routes.parameters import CONSISTENCY, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
+from raftwright.server.routes.parameters import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, READING
 
 _WRITTEN = Answer(status=200, text="Committed and applied.", model=WriteAnswer)
 _WRITE_PROBLEMS = (412, 413, 422, 429, 503, 504, 507)
@@ -53,7 +53,7 @@ ROUTES = (
         summary="The value of a key, with its revision as ETag.",
         answers=(Answer(status=200, text="The value.", model=bytes, media_type=keys.OCTETS),),
         problems=(404, *_READ_PROBLEMS),
-        parameters=(CONSISTENCY,),
+        parameters=READING,
         serves="kv",
     ),
     Route(
@@ -87,7 +87,7 @@ ROUTES = (
                 text="At most so many items; a page of large values ends sooner.",
                 schema={"type": "integer", "minimum": 1, "default": lists.LIMIT_DEFAULT},
             ),
-            CONSISTENCY,
+            *READING,
         ),
         serves="kv",
     ),
@@ -142,7 +142,7 @@ ROUTES = (
         summary="A question to the node's own state machine.",
         answers=(Answer(status=200, text="What it answered.", model=MachineAnswer),),
         problems=(408, 413, 422, *_READ_PROBLEMS),
-        parameters=(CONSISTENCY,),
+        parameters=READING,
         body=QueryRequest,
         serves="own",
     ),

@@ -24,14 +24,19 @@ async def write(api: Api, call: Call, command: Command) -> Reply:
     encoded = encode_command(command)
     result: Any
     if session is None:
-        result = await service.write_one(command, encoded)
+        future = service.write_one(command, encoded)
+        result = await future
     else:
         origin = Origin(session, 1, 1, 0, True, call.principal.name)
-        results = await service.write_blob(Blob(origin, encode_blob([encoded])), [command])
-        result = service.machine.decode_results(results)[0]
+        future = service.write_blob(Blob(origin, encode_blob([encoded])), [command])
+        result = service.machine.decode_results(await future)[0]
     if type(result) is not int:
-        raise _failure(result)
-    return Reply(200, JSON, b'{"revision":%d}' % result)
+        failure = _failure(result)
+        failure.index = future.index
+        raise failure
+    reply = Reply(200, JSON, b'{"revision":%d}' % result)
+    reply.raft_index = future.index
+    return reply
 
 
 def check(api: Api, command: Command) -> None:
