@@ -14,7 +14,8 @@ import aiohttp
 import orjson
 
 from raftwright.cli.localcluster import HOST, PEER_PORT_OFFSET
-from tests.cluster.processes import free_port, until
+from tests.cluster.processes import until
+from tests.cluster.support import free_port
 
 
 @dataclass

@@ -124,7 +124,7 @@ class Admission:
         async with self._lock:
             identity = self._identity
             is_meant = hello.to_store_id == identity.store_id and hello.to_member_id > 0 and bool(hello.cluster_id)
-            if identity.cluster_id is not None or not self._is_open or not is_meant:
+            if identity.cluster_id is not None or not self._is_open or not is_meant or not hello.settled:
                 return
             await self._write(
                 partial(

@@ -99,7 +99,10 @@ class Control:
         if pending is None or pending.reply is not None or pending.asked != message.from_id:
             return
         if message.error is None:
-            self._accepted(pending, msgspec.json.decode(message.body, type=Reply), now)
+            try:
+                self._accepted(pending, msgspec.json.decode(message.body, type=Reply), now)
+            except msgspec.DecodeError as why:
+                self._refused(message.id, pending, ServiceError(f"the leader's answer is none: {why}"), effects)
         else:
             error = ERRORS.get(message.error, ServiceError)(message.detail)
             error.outcome = "none" if message.outcome == "none" else "unknown"

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from raftwright.server.addresses import parse_address
 from raftwright.server.errors import InvalidRequest, LastVoter, MemberAlive, NameTaken, ServiceError, StoreTaken
 from raftwright.server.membership_requests import Addition, Call, Change
 from raftwright.server.peers import JOIN_PATH
@@ -83,8 +84,11 @@ async def answer_join(control: Callable[[Call], Awaitable[Any]], body: bytes) ->
     """Add the node whose request `body` is, by a call to the leader: HTTP status and JoinAnswer."""
     try:
         addition = msgspec.json.decode(body, type=Addition)
+        addresses = addition.member.addresses
+        for address in filter(None, (addresses.peer, addresses.client)):
+            parse_address(address)
         await control(Call(kind="change", change=Change(add=[addition])))
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # of msgspec too
         return 400, msgspec.json.encode(JoinAnswer(kind=InvalidRequest.kind, detail=str(error)))
     except ServiceError as error:
         return error.status, msgspec.json.encode(JoinAnswer(kind=error.kind, detail=error.detail))

@@ -72,6 +72,8 @@ class PeerTransport:
         self.membership = Membership()
         self.is_removed: Callable[[int], bool] = lambda member_id: self.membership.was_removed(member_id)
         """Whether that member was removed for good, by what is committed."""
+        self.is_settled: Callable[[int], bool] = lambda member_id: True
+        """Whether that member is one by what is committed."""
         self.is_shut_out: Callable[[int], bool] = lambda member_id: False
         """Whether nothing that this member says counts any more."""
         self.on_removed: Callable[[], None] = lambda: None
@@ -151,6 +153,7 @@ class PeerTransport:
             to_store_id=store_id,
             channel=channel,
             address=self._own_address(),
+            settled=self.is_settled(peer),
         )
 
     def _own_address(self) -> str:

@@ -245,6 +245,14 @@ def check_together(settings: NodeSettings, origins: Mapping[str, str]) -> None:
         raise wrong("heartbeat_interval_ms", settings.heartbeat_interval_ms, why)
     if settings.members and settings.join:
         raise wrong("join", ",".join(settings.join), "a node is a first member (members) or joins (join), not both")
+    if settings.join or settings.rejoin:
+        for which, address in (("peer", settings.peer_address), ("client", settings.client_address)):
+            if which == "client" and not address:
+                continue  # it serves no clients
+            host, port = parse_address(address, port_min=0) if address else ("", 0)
+            if not port or host in ("0.0.0.0", "::"):
+                why = f"nobody reaches this node there: say where in {which}_advertise"
+                raise wrong(f"{which}_listen", address, why)
     if settings.rejoin and not (settings.members or settings.join):
         raise wrong("rejoin", True, "it needs members or join, to know whom to ask")
     names_known = settings.members and settings.members[0].name

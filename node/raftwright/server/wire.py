@@ -154,6 +154,9 @@ class PeerHello(msgspec.Struct, array_like=True, frozen=True):
     features: list[str] = []
     address: str = ""
     """Where the sender is reached by members, for receivers that do not know it yet."""
+    settled: bool = False
+    """That the receiver is that member is committed: a store that belongs to no cluster yet becomes it now. Before, it
+    might still come to nothing, and the id go to another."""
 
 
 class PeerWelcome(msgspec.Struct, array_like=True, frozen=True):

@@ -126,6 +126,7 @@ def _ref(call: Call) -> str:
 def _check_addresses(addresses: Any) -> None:
     for name in ("peer", "client"):
         try:
-            parse_address(getattr(addresses, name))
+            if addresses.client or name == "peer":
+                parse_address(getattr(addresses, name))
         except ValueError as error:
             raise FieldInvalid(str(error), field=f"addresses.{name}") from error
