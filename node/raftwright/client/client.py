@@ -37,8 +37,8 @@ OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
 ATTEMPT_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
-ConsistencyName = Literal["linearizable", "stale"]
-_CONSISTENCIES = {"linearizable": Consistency.LINEARIZABLE, "stale": Consistency.STALE}
+ConsistencyName = Literal["linearizable", "lease", "stale"]
+_CONSISTENCIES = {choice.name.lower(): choice for choice in Consistency}
 
 
 class Client:
@@ -76,6 +76,7 @@ class Client:
             "outstanding_max": outstanding_max,
             "outstanding_bytes_max": outstanding_bytes_max,
         }
+        self._last_index = 0
         self._http: aiohttp.ClientSession | None = None
         self._stream: Stream | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -101,6 +102,12 @@ class Client:
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self._http.close()
+
+    @property
+    def last_index(self) -> int:
+        """The newest log entry that an answer to this client came from: as `min_index` of a read, on any node, it
+        makes that read see all that this client wrote and read before."""
+        return max(self._last_index, self._stream.last_index if self._stream else 0)
 
     # Writes
 
@@ -143,13 +150,23 @@ class Client:
     # Reads
 
     async def get(
-        self, key: str, *, consistency: ConsistencyName = "linearizable", timeout_s: float | None = None
+        self,
+        key: str,
+        *,
+        consistency: ConsistencyName = "linearizable",
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
+        timeout_s: float | None = None,
     ) -> Value | None:
         """A key's value and revision; None if it is not there.
 
-        `linearizable` sees every write that was acknowledged before; `stale` is what the node at hand knows."""
+        `linearizable` sees every write that was acknowledged before; so does `lease`, which the leader answers without
+        asking a majority while its lease lasts; `stale` is what the node at hand knows, or knew to be up to date no
+        longer than `max_staleness_s` ago. With `min_index` the node has applied at least that log entry:
+        `client.last_index` stands for all that this client has seen. Timeout if it has not in time."""
         _check_key(key)
-        found: Value | None = await self._submit(key, b"", 0, timeout_s, _consistency(consistency))
+        wish = (_consistency(consistency), _staleness(consistency, max_staleness_s), _index(min_index))
+        found: Value | None = await self._submit(key, b"", 0, timeout_s, *wish)
         return found
 
     async def list(
@@ -159,18 +176,26 @@ class Client:
         start: str = "",
         limit: int = 1000,
         consistency: ConsistencyName = "linearizable",
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
         timeout_s: float | None = None,
     ) -> Page:
         """One page of the keys that begin with `prefix`, in order, from `start` on. It may hold fewer than `limit`:
-        only `next` says whether there is more."""
+        only `next` says whether there is more. What is read is chosen as in `get`."""
         _consistency(consistency)
         query = {"prefix": prefix, "start": start, "limit": str(limit), "consistency": consistency}
+        if _staleness(consistency, max_staleness_s) is not None:
+            query["max_staleness"] = f"{max_staleness_s:.6f}"
+        if _index(min_index):
+            query["min_index"] = str(min_index)
         query = {name: text for name, text in query.items() if text}
         for text in query.values():
             _check_text(text)
-        return await self._ask(
+        page = await self._ask(
             lambda http, endpoint, left_s: requests.fetch_page(http, endpoint, query, left_s), timeout_s
         )
+        self._last_index = max(self._last_index, page.index)
+        return page
 
     async def scan(
         self,
@@ -242,6 +267,8 @@ class Client:
         value_bytes: int,
         timeout_s: float | None,
         consistency: Consistency = Consistency.LINEARIZABLE,
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
     ) -> Any:
         stream = self._stream
         if stream is None:
@@ -251,7 +278,8 @@ class Client:
         if stream.is_full:
             await stream.room(deadline)
         future: asyncio.Future[Any] = loop.create_future()
-        stream.submit(Operation(future, deadline, key, encoded, value_bytes, consistency))
+        wish = (consistency, max_staleness_s, min_index)
+        stream.submit(Operation(future, deadline, key, encoded, value_bytes, *wish))
         return await future
 
     def _open_http(self) -> aiohttp.ClientSession:
@@ -289,7 +317,19 @@ def _consistency(name: str) -> Consistency:
     try:
         return _CONSISTENCIES[name]
     except KeyError:
-        raise InvalidRequest(f"consistency is {name!r}; it may be 'linearizable' or 'stale'") from None
+        raise InvalidRequest(f"consistency is {name!r}; it may be 'linearizable', 'lease' or 'stale'") from None
+
+
+def _staleness(consistency: str, max_staleness_s: float | None) -> float | None:
+    if max_staleness_s is not None and (consistency != "stale" or not 0 <= max_staleness_s < 1e9):
+        raise InvalidRequest("max_staleness_s is a number of seconds, and goes with consistency='stale' only")
+    return max_staleness_s
+
+
+def _index(min_index: int) -> int:
+    if not 0 <= min_index < 2**63:
+        raise InvalidRequest(f"min_index is {min_index}; it is the index of a log entry")
+    return min_index
 
 
 def _check_key(key: str) -> None:

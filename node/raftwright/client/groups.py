@@ -36,6 +36,8 @@ class Operation(NamedTuple):
     """A command for a blob; empty for a read."""
     value_bytes: int = 0
     consistency: Consistency = Consistency.LINEARIZABLE
+    max_staleness_s: float | None = None
+    min_index: int = 0
 
 
 class Group:

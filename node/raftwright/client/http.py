@@ -24,6 +24,8 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Item]
     next: str | None
     revision: int
+    index: int = 0
+    """The newest log entry that it reflects."""
 
 
 class Refused(Exception):
@@ -43,7 +45,7 @@ def new_session() -> aiohttp.ClientSession:
 
 async def fetch_status(http: aiohttp.ClientSession, endpoint: str, timeout_s: float) -> models.NodeStatus:
     """The status of the node at `endpoint`. Unavailable if it gives none."""
-    data = await _get(http, endpoint, "/v1/status", {}, timeout_s)
+    data, _ = await _get(http, endpoint, "/v1/status", {}, timeout_s)
     try:
         return msgspec.json.decode(data, type=models.NodeStatus)
     except ValueError as error:
@@ -52,12 +54,12 @@ async def fetch_status(http: aiohttp.ClientSession, endpoint: str, timeout_s: fl
 
 async def fetch_page(http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], timeout_s: float) -> Page:
     """One page of `GET /v1/kv`. Refused or Unavailable where another try may help, else the problem's error."""
-    data = await _get(http, endpoint, "/v1/kv", query, timeout_s)
+    data, index = await _get(http, endpoint, "/v1/kv", query, timeout_s)
     try:
         page = msgspec.json.decode(data, type=models.ListPage)
     except ValueError as error:
         raise Unavailable(f"{endpoint} does not answer as a Raftwright node does: {error}") from None
-    return Page([_item(item) for item in page.items], page.next, page.revision)
+    return Page([_item(item) for item in page.items], page.next, page.revision, index)
 
 
 async def is_ready(http: aiohttp.ClientSession, endpoint: str, timeout_s: float = 1.0) -> bool:
@@ -69,7 +71,10 @@ async def is_ready(http: aiohttp.ClientSession, endpoint: str, timeout_s: float 
     return True
 
 
-async def _get(http: aiohttp.ClientSession, endpoint: str, path: str, query: dict[str, str], timeout_s: float) -> bytes:
+async def _get(
+    http: aiohttp.ClientSession, endpoint: str, path: str, query: dict[str, str], timeout_s: float
+) -> tuple[bytes, int]:
+    """The body, and the index that it reflects."""
     try:
         async with http.get(
             f"http://{endpoint}{path}", params=query, timeout=aiohttp.ClientTimeout(total=timeout_s)
@@ -78,7 +83,8 @@ async def _get(http: aiohttp.ClientSession, endpoint: str, path: str, query: dic
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"{endpoint} cannot be reached: {reason_of(error)}") from None
     if answer.status == 200:
-        return data
+        index = answer.headers.get("X-Raft-Index", "")
+        return data, int(index) if index.isdecimal() else 0
     raise failure_of(endpoint, answer.status, data)
 
 

@@ -47,6 +47,8 @@ class Session:
         self.outstanding = 0
         """Operations without an answer."""
         self.outstanding_bytes = 0
+        self.last_index = 0
+        """The newest log entry that an answer came from."""
         self._opened = False
         """A write of this session was acknowledged."""
         self._next_seq = 1
@@ -133,17 +135,19 @@ class Session:
                 self._in_flight[frame_id, group.is_writes] = group
                 group.frame_id = frame_id
                 group.first_sent_at = min(group.first_sent_at, now)
-        asked = [models.Read(asking.key, asking.consistency) for asking in reads.operations] if reads else None
+        asked = [_as_read(operation) for operation in reads.operations] if reads else None
         return models.encode_frame(models.RequestFrame(frame_id, self._as_writes(writes) if writes else None, asked))
 
     def on_reply(self, frame: models.ReplyFrame) -> Iterator[Retry]:
         """Settle what a frame of replies answers; yields the groups to be tried again later."""
         for reply in frame.replies:
             match reply:
-                case models.WriteReply(id=frame_id, results=results):
+                case models.WriteReply(id=frame_id, results=results, index=index):
+                    self.last_index = max(self.last_index, index)
                     if group := self._in_flight.get((frame_id, True)):
                         self._on_results(group, models.decode_results(results))
-                case models.ReadReply(id=frame_id, values=values):
+                case models.ReadReply(id=frame_id, values=values, index=index):
+                    self.last_index = max(self.last_index, index)
                     if group := self._in_flight.get((frame_id, False)):
                         self._on_values(group, values)
                 case models.ProblemReply(id=frame_id, part=part, problem=problem):
@@ -238,7 +242,7 @@ class Session:
         while queue and len(taken) < count_max:
             operation = queue[0]
             size += len(operation.encoded) or len(operation.key)
-            if taken and size > bytes_max:
+            if taken and (size > bytes_max or self._waits_apart(operation, taken[0])):
                 break
             queue.popleft()
             if not operation.future.done() and (error := too_large(operation, self._known_limits)):
@@ -248,6 +252,11 @@ class Session:
             else:
                 taken.append(operation)
         return taken
+
+    def _waits_apart(self, operation: Operation, first: Operation) -> bool:
+        """Reads of a frame are answered together: none should wait for an entry of another's that may never come."""
+        indexes = (operation.min_index, first.min_index)
+        return indexes[0] != indexes[1] and max(indexes) > self.last_index
 
     def _as_writes(self, group: Group) -> models.Writes:
         return models.Writes(
@@ -350,3 +359,7 @@ class Session:
     def _forget(self, operations: list[Operation]) -> None:
         self.outstanding -= len(operations)
         self.outstanding_bytes -= sum(operation.value_bytes for operation in operations)
+
+
+def _as_read(operation: Operation) -> models.Read:
+    return models.Read(operation.key, operation.consistency, operation.max_staleness_s, operation.min_index)

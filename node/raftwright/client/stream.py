@@ -89,6 +89,11 @@ class Stream:
                 if not woken:  # whoever gives up passes the room on
                     self._let_in()
 
+    @property
+    def last_index(self) -> int:
+        """The newest log entry that an answer came from."""
+        return self._session.last_index
+
     def submit(self, operation: Operation) -> None:
         """Queue an operation. All of one turn of the event loop leave in one frame."""
         if self._closed:
