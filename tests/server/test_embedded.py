@@ -205,10 +205,11 @@ async def test_leadership_is_handed_over_and_everyone_hears_of_it(tmp_path: Path
         assert follower.is_leader
         assert heard[-1] == change
         assert change.term > first.term
-        with pytest.raises(raftwright.RaftwrightError, match="not handed over"):
-            await leader.transfer_leadership()
-        with pytest.raises(raftwright.RaftwrightError, match="there is no member 'nobody'"):
+        await leader.transfer_leadership(leader.id)  # a follower passes it on
+        assert leader_of(nodes) is leader
+        with pytest.raises(raftwright.MembershipRefused, match="nobody") as caught:
             await follower.transfer_leadership("nobody")
+        assert caught.value.reason == "unknown-member"
 
 
 async def test_an_idempotent_command_survives_a_leader_that_stops(tmp_path: Path) -> None:
@@ -224,6 +225,24 @@ async def test_an_idempotent_command_survives_a_leader_that_stops(tmp_path: Path
         await leader.stop()
         await asyncio.gather(*work)
         assert sorted(await others[0].query("k")) == list(range(100))
+
+
+async def test_reads_are_answered_as_they_are_asked(tmp_path: Path) -> None:
+    async with three(tmp_path) as nodes:
+        leader = leader_of(nodes)
+        follower = next(node for node in nodes.values() if not node.is_leader)
+        assert await leader.propose(Set("k", 1)) == 1
+        index = await leader.read_index()
+        rounds = leader._core.metrics.reads_lease
+        assert await leader.query("k", consistency="lease") == [1]
+        assert leader._core.metrics.reads_lease == rounds + 1
+        assert await follower.query("k", consistency="lease") == [1]
+        assert await follower.query("k", consistency="stale", min_index=index) == [1]
+        assert await follower.query("k", consistency="stale", max_staleness_s=30) == [1]
+        with pytest.raises(raftwright.Timeout):
+            await follower.query("k", consistency="stale", min_index=index + 1000, timeout_s=0.3)
+        with pytest.raises(raftwright.QueryFailed):
+            await leader.query("missing", consistency="lease")
 
 
 # Events

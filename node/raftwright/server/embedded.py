@@ -8,13 +8,13 @@ import asyncio
 import secrets
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from raftwright.client.errors import RaftwrightError, Timeout, Unavailable, error_of
-from raftwright.client.models import MemberStatus, SnapshotAnswer
+from raftwright.client.models import Consistency, MemberStatus, SnapshotAnswer
 from raftwright.machine.adapter import AdaptedMachine
-from raftwright.raft.errors import Refusal
 from raftwright.raft.membership import Membership
 from raftwright.server import clock
 from raftwright.server.addresses import parse_members
@@ -23,15 +23,16 @@ from raftwright.server.errors import NoLeader, ProposalRefused, RequestTimeout, 
 from raftwright.server.errors import OutcomeUnknown as Lost
 from raftwright.server.feeds import LeaderChange, SnapshotChange
 from raftwright.server.machine import Machine
+from raftwright.server.membership_requests import Call
 from raftwright.server.node import Node as Core
 from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.proposals import Proposals
+from raftwright.server.reading import Reader, Wish, read_as_asked
 from raftwright.server.routes.parameters import session_of_key
 from raftwright.server.settings import NodeSettings
 from raftwright.server.settings_sources import settings_of
 
 RETRY_S = 0.02
-STALE = "stale"
 _NEVER_HAPPENED = (NoLeader, ProposalRefused)
 _MAY_HAVE_HAPPENED = (Lost, RequestTimeout)
 
@@ -170,16 +171,36 @@ class Node:
         self,
         request: Any,
         *,
-        consistency: Literal["linearizable", "stale"] = "linearizable",
+        consistency: Literal["linearizable", "lease", "stale"] = "linearizable",
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
         timeout_s: float | None = None,
     ) -> Any:
-        """What the machine's `query` returns; of the key-value store, the item of a key. `stale` asks the state as
-        it is here now. QueryFailed if the machine raised."""
-        if consistency != STALE:
-            await self.read_index(timeout_s=timeout_s)
-        elif not self._core.applied_index:
-            raise Unavailable("this node has no state yet")
-        return self._proposals.query(request)
+        """What the machine's `query` returns; of the key-value store, the item of a key. QueryFailed if it raised.
+
+        `lease` asks nobody while this node leads and its lease runs, else it is `linearizable`. `stale` asks the state
+        as it is here, if that was up to date at most `max_staleness_s` ago. It has the entry `min_index` anyway."""
+        wish = Wish(Consistency[consistency.upper()], max_staleness_s, min_index)
+        deadline = self._deadline(timeout_s)
+        while True:
+            try:
+                await self._until_serving(deadline)
+                asked = read_as_asked(Reader(self._core, self._core.metrics), wish, partial(self._asked, request))
+                answer = await self._within(deadline, self._settled(asyncio.ensure_future(asked)))
+                if isinstance(answer, RaftwrightError):
+                    raise answer
+                return answer
+            except ServiceError as error:
+                if not isinstance(error, NoLeader) or self.is_stopped or clock.now() + RETRY_S >= deadline:
+                    raise _public(error, "none") from None
+            await asyncio.sleep(RETRY_S)
+
+    def _asked(self, request: Any) -> Any:
+        """An error of the machine is an answer too."""
+        try:
+            return self._proposals.query(request)
+        except RaftwrightError as error:
+            return error
 
     # The cluster
 
@@ -218,22 +239,15 @@ class Node:
         return self._ended or self._task is None
 
     async def transfer_leadership(self, to: str | int | None = None, *, timeout_s: float | None = None) -> None:
-        """Hand leadership from this node, which leads, to the voter of that name or id, or to the most up-to-date one.
-        Returns when another leads. RaftwrightError if it cannot."""
+        """Hand leadership to the voter of that name or id, or to the most up-to-date one. Any node may be asked.
+        Returns when it leads; MembershipRefused if that cannot be."""
         deadline = self._deadline(timeout_s)
         await self._until_serving(deadline)
-        driver, glue = self._core.driver, self._core.glue
-        assert driver is not None and glue is not None
-        target = next((member.id for member in self.members if to in (member.id, member.name)), None)
-        if to is not None and target is None:
-            raise RaftwrightError(f"there is no member {to!r}", outcome="none")
-        changes = self._core.feeds.leaders.subscribe()
+        call = self._core.control(Call(kind="transfer", to=to))
         try:
-            driver.transfer_leadership(target, clock.now())
-        except Refusal as refusal:
-            raise RaftwrightError(f"leadership is not handed over: {refusal}", outcome="none") from refusal
-        glue.poke()
-        await self._within(deadline, _until_led_elsewhere(changes))
+            await self._within(deadline, self._settled(asyncio.ensure_future(call)))
+        except ServiceError as error:
+            raise _public(error, error.outcome) from None
 
     async def take_snapshot(self) -> SnapshotAnswer:
         """Write a snapshot now, unless the newest has everything already."""
@@ -306,13 +320,6 @@ class Node:
             raise
         finally:
             self._pending.discard(future)
-
-
-async def _until_led_elsewhere(changes: AsyncIterator[LeaderChange]) -> None:
-    async for change in changes:
-        if change.leader_id is not None and not change.is_this_node:
-            return
-    raise Unavailable("the node has stopped")
 
 
 def _adapted(state_machine: Any) -> Machine | None:

@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeVar
 from raftwright.client.models import Consistency, Read
 from raftwright.server.api import Api
 from raftwright.server.errors import NotServing
+from raftwright.server.metrics import Metrics
+from raftwright.server.service import Service
 
 T = TypeVar("T")
 
@@ -24,6 +26,13 @@ class Wish(NamedTuple):
     """The state must have this entry applied."""
 
 
+class Reader(NamedTuple):
+    """What there is of an Api for a program that reads without HTTP."""
+
+    service: Service
+    metrics: Metrics
+
+
 def wish_of_all(reads: Iterable[Read]) -> Wish:
     """Reads of one frame are answered together, as the most demanding of them asks."""
     asked = {read.consistency for read in reads}
@@ -34,7 +43,7 @@ def wish_of_all(reads: Iterable[Read]) -> Wish:
     return Wish(consistency, min(bounds, default=None), max(read.min_index for read in reads))
 
 
-def suffices(api: Api, wish: Wish) -> bool:
+def suffices(api: Api | Reader, wish: Wish) -> bool:
     """Whether the local state is good enough for the wish, without waiting for anything. Ask again after the read."""
     service = api.service
     if service.applied_index < wish.min_index:
@@ -48,7 +57,7 @@ def suffices(api: Api, wish: Wish) -> bool:
             return wish.max_staleness_s is None or service.staleness_s() <= wish.max_staleness_s
 
 
-async def read_as_asked(api: Api, wish: Wish, read: Callable[[], T]) -> T:
+async def read_as_asked(api: Api | Reader, wish: Wish, read: Callable[[], T]) -> T:
     """What `read` makes of the local state, once that is as good as asked. `read` raises nothing that is an answer."""
     service = api.service
     if wish.consistency is Consistency.STALE:
@@ -67,13 +76,13 @@ async def read_as_asked(api: Api, wish: Wish, read: Callable[[], T]) -> T:
     return read()
 
 
-def must_have_state(api: Api) -> None:
+def must_have_state(api: Api | Reader) -> None:
     """NotServing where nothing is applied yet, not even a first membership: there every key would seem absent."""
     if api.service.applied_index == 0:
         raise NotServing("this node has no state yet")
 
 
-def count(api: Api, how: Consistency, reads: int) -> None:
+def count(api: Api | Reader, how: Consistency, reads: int) -> None:
     """How reads were answered, not how they were asked for."""
     metrics = api.metrics
     match how:
