@@ -41,6 +41,7 @@ class Cluster:
         size: int = 3,
         learners: int = 0,
         machine: Callable[[int], Machine] = lambda _: KvMachine(),
+        seed: int = 0,
         **settings: Any,
     ) -> None:
         membership = first_membership(
@@ -48,6 +49,10 @@ class Cluster:
             for n in range(1, size + learners + 1)
         )
         self.now = 100.0
+        self.seed = seed
+        self.rates: dict[int, float] = {}
+        """How fast the clocks of members run; set by `skew`."""
+        self._skewed_at = self.now
         self.answers: list[Answer] = []
         self.reads: list[ReadDone] = []
         self.controls: list[ControlDone] = []
@@ -73,8 +78,8 @@ class Cluster:
             member_id=number,
             settings=RaftSettings(),
             recovered=recovered,
-            random=random.Random(number),
-            now=self.now,
+            random=random.Random(number + 1000 * self.seed),
+            now=self.clock(number),
         )
         state = ReplicatedState(self.machine(number), applied=FOUNDING)
         self.persists[number] = deque()
@@ -85,9 +90,19 @@ class Cluster:
     def __getitem__(self, number: int) -> Driver:
         return self.drivers[number]
 
+    def clock(self, number: int) -> float:
+        """A member's own clock."""
+        if number not in self.rates:
+            return self.now
+        return self._skewed_at + (self.now - self._skewed_at) * self.rates[number]
+
+    def skew(self, rates: dict[int, float]) -> None:
+        """From now on clocks run at these rates."""
+        self.rates, self._skewed_at = rates, self.now
+
     def run(self, number: int) -> Effects:
         """One run of a driver. Its messages wait in `network`, its write to disk in `persists`."""
-        effects = self.drivers[number].run(self.now, int(self.now * 1000))
+        effects = self.drivers[number].run(self.clock(number), int(self.now * 1000))
         self.effects[number] = effects
         for peer, messages in effects.sends.items():
             for message in decode_frame(encode_frame(messages)):
@@ -104,7 +119,7 @@ class Cluster:
     def sync(self, number: int) -> None:
         """The disk of a member is done with what it was given."""
         self.persists[number].popleft()
-        self.drivers[number].persisted(None, self.now)
+        self.drivers[number].persisted(None, self.clock(number))
         self.run(number)
 
     def deliver(self) -> None:
@@ -112,7 +127,7 @@ class Cluster:
         while self.network:
             to, message = self.network.popleft()
             if to not in self.cut and to in self.drivers:
-                self.drivers[to].receive([message], self.now)
+                self.drivers[to].receive([message], self.clock(to))
                 self.run(to)
 
     def settle(self) -> None:

@@ -47,6 +47,10 @@ class LocalService:
         self.holding = False
         self.held: list[asyncio.Future[Any]] = []
         self.barriers = 0
+        self.waiting = 0
+        """Reads that ever waited for an index."""
+        self.patience = 20_000
+        """Turns of the event loop after which an index that is waited for is late."""
         self.lease_checks = 0
         self.lease_for = 0
         """How often the lease is found to hold, before it is over."""
@@ -105,8 +109,8 @@ class LocalService:
         return await self.wait_applied(min_index)
 
     async def wait_applied(self, min_index: int) -> int:
-        """No time passes here: what is not applied after a few turns of the event loop is late."""
-        for _ in range(1000):
+        self.waiting += 1
+        for _ in range(self.patience):
             if self.applied_index >= min_index:
                 return self.applied_index
             await asyncio.sleep(0)
