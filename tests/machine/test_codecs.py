@@ -1,5 +1,6 @@
 """Every codec gives back what it got, gives the same bytes for the same value, and survives whatever bytes come."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -67,7 +68,7 @@ def test_sets_and_dictionaries_have_one_encoding_in_every_process(name: str) -> 
     )
     seen = {
         subprocess.run(
-            [sys.executable, "-c", program], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", program], check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}
         ).stdout
         for seed in ("1", "2", "3")
     }

@@ -116,6 +116,7 @@ async def test_an_error_of_the_environment_stops_the_node_and_nothing_is_left_wa
         results = await asyncio.gather(*waiting, return_exceptions=True)
         with pytest.raises(OSError, match="No space left"):
             await node.wait()
+    assert node.machine.applied == 3  # nothing was applied a second time to what was half done
     errors = [result for result in results if isinstance(result, raftwright.RaftwrightError)]
     assert [error.outcome for error in errors] == ["unknown"] * 3
     with pytest.raises(raftwright.Unavailable, match="not running"):
@@ -131,6 +132,17 @@ async def test_a_key_makes_calls_one(tmp_path: Path) -> None:
         with pytest.raises(raftwright.IdempotencyConflict):
             await node.propose(Append("k", [3]), key="once")
         assert await node.query("k") == [1, 2]
+
+
+async def test_what_becomes_of_the_callers_object_is_his_own_affair(tmp_path: Path) -> None:
+    async with alone(tmp_path) as node:
+        mine = Append("k", [1])
+        pending = asyncio.ensure_future(node.propose(mine))
+        await asyncio.sleep(0)
+        mine.values.append(99)
+        assert await pending == [1]
+        mine.values.append(99)
+        assert await node.query("k") == [1]
 
 
 # Settings and starting

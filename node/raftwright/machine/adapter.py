@@ -8,6 +8,7 @@ commands are plain bytes), and the command as the codec encodes it. That is a di
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -69,7 +70,9 @@ class AdaptedMachine:
         self.can_query = getattr(type(user), "query", StateMachine.query) is not StateMachine.query
         can_digest = getattr(type(user), "digest", StateMachine.digest) is not StateMachine.digest
         self.digest: Callable[[], bytes] | None = self._digest if can_digest else None
-        self.digest_version: int = getattr(user, "digest_version", 1)
+        version: int = getattr(user, "digest_version", 1)
+        # The messages of Python's own exceptions are part of results and change with its versions: unlike chains.
+        self.digest_version = version if can_digest else version * 1000 + sys.version_info.minor
 
     # Commands
 
