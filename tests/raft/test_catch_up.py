@@ -7,6 +7,7 @@ import pytest
 
 from raftwright.raft import intents
 from raftwright.raft.catch_up import has_caught_up
+from raftwright.raft.entries import EntryKind
 from raftwright.raft.events import ProposeMembership, Receive
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import AppendReply
@@ -84,6 +85,10 @@ def test_a_leader_that_is_to_be_removed_hands_over_first_and_the_next_one_remove
     assert cluster.leader.member_id != 1
     assert cluster.leader.raft.term == term + 1, "one election, at once"
     assert voters(cluster) == {2, 3}
+    log = cluster.leader.raft.log
+    entries = log.entries(log.tail_first, log.last_index, 1 << 30) or ()
+    changes = [entry for entry in entries if entry.kind == EntryKind.MEMBERSHIP]
+    assert [entry.term - term for entry in changes] == [0, 1, 1], "the joint change is the next leader's"
 
 
 def test_a_leader_that_nobody_can_follow_removes_itself() -> None:
@@ -200,6 +205,20 @@ def test_no_quorum_of_the_new_voters_no_change() -> None:
     cluster.start(3)
     cluster.run(3.0)
     assert voters(cluster) == {1, 3}
+
+
+def test_nothing_is_carried_on_before_the_intents_are_committed() -> None:
+    """They might be rolled back, and with two changes at once in the logs no quorums need to overlap (§4.1)."""
+    cluster = cluster_of(3)
+    cluster.start(4)
+    cluster.change([1, 2, 3], [4])
+    cluster.run(1.0)
+    for voter in (2, 3):
+        cluster.cut_off(voter)
+    intend(cluster, {4: {"promote": 3}})
+    cluster.run(0.5)
+    assert cluster[4].raft.membership.members[4].intent, "the learner has it, and has caught up"
+    assert not cluster[1].raft.membership.is_joint
 
 
 def test_the_target_of_a_group_leaves_other_groups_alone() -> None:

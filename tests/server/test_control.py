@@ -16,6 +16,7 @@ from raftwright.client.member_models import (
 from raftwright.server.effects import ControlDone
 from raftwright.server.errors import (
     ChangePending,
+    ChangeUndone,
     Lagging,
     LastVoter,
     MemberAlive,
@@ -159,6 +160,35 @@ def test_a_change_is_answered_although_the_leader_that_took_it_dies() -> None:
     cluster.wait(3.0)
     (done,) = (done for done in cluster.controls if done.token is token)
     assert set(roles(done)) == {1, 2, 3, 4}
+
+
+def test_a_change_in_the_log_of_a_leader_that_lost_it_is_asked_again() -> None:
+    cluster, leader, _ = cluster_of(3)
+    cluster.cut.add(leader)
+    token = object()
+    cluster[leader].ask(Call(kind="change", change=addition_of(node(4, role="learner"))), token, cluster.now)
+    cluster.run(leader)
+    assert cluster[leader].raft.membership.version == 2, "in its log only"
+    cluster.wait(2.0)
+    assert not cluster[leader].is_leader
+    cluster.cut.clear()
+    cluster.wait(2.0)
+    (done,) = (done for done in cluster.controls if done.token is token)
+    assert roles(done)[4] == "learner"
+
+
+def test_what_somebody_undid_meanwhile_is_not_done_anew() -> None:
+    cluster, leader, other = cluster_of(3)
+    token = object()
+    cluster[other].ask(Call(kind="change", change=addition_of(node(4))), token, cluster.now)
+    cluster.wait(0.3)
+    assert 4 in cluster[leader].raft.committed_membership.members
+    cluster.ask(leader, change(remove=[4]))
+    cluster.wait(0.3)
+    (done,) = (done for done in cluster.controls if done.token is token)
+    assert isinstance(done.error, ChangeUndone)
+    assert 4 not in cluster[leader].raft.membership.members
+    assert cluster[leader].raft.membership.last_member_id == 4
 
 
 def test_a_repeat_holds_before_anything_else_is_looked_at() -> None:

@@ -159,6 +159,7 @@ _ERRORS: tuple[type[RaftwrightError], ...] = (
 _MEMBERSHIP = (
     "membership-change-pending",
     "membership-outdated",
+    "membership-change-undone",
     "not-committed-in-term",
     "last-voter",
     "no-quorum-left",

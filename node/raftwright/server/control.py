@@ -19,6 +19,7 @@ from raftwright.server.effects import ControlDone, Effects
 from raftwright.server.errors import (
     ERRORS,
     ChangePending,
+    ChangeUndone,
     InvalidRequest,
     MembershipOutdated,
     NoLeader,
@@ -66,6 +67,8 @@ class _Pending:
     asked: int | None = None
     """The member that was asked."""
     reply: Reply | None = None
+    term: int = 0
+    """In which it was taken."""
     trouble: ServiceError | None = None
     """Why it was not taken when it was asked last."""
     give_up_at: float = float("inf")
@@ -119,8 +122,17 @@ class Control:
         for request in requests:
             effects.send([self._answer(request, now, wall_ms)])
         for number, pending in list(self._pending.items()):
+            if self._may_be_lost(pending):
+                pending.reply = pending.asked = None
             if pending.reply is None:
                 self._ask_leader(number, pending, now, wall_ms, effects)
+
+    def _may_be_lost(self, pending: _Pending) -> bool:
+        """Whether the change is in the log of a leader of before, and not seen to be committed: the present one's log
+        may have something else there. If it has this, nothing happens for being asked again."""
+        if pending.reply is None or pending.reply.version is None or pending.term == self._raft.term:
+            return False
+        return self._raft.committed_membership.version < pending.reply.version
 
     def _ask_leader(self, number: int, pending: _Pending, now: float, wall_ms: int, effects: Effects) -> None:
         leader = self._raft.leader_id
@@ -141,7 +153,7 @@ class Control:
             self._refused(number, pending, error, effects)
 
     def _accepted(self, pending: _Pending, reply: Reply, now: float) -> None:
-        pending.reply = reply
+        pending.reply, pending.term = reply, self._raft.term
         if reply.target is not None:
             pending.give_up_at = now + 3 * self._raft.settings.election_timeout_s
 
@@ -176,8 +188,8 @@ class Control:
         if found is Standing.DONE:
             return ControlDone(token=pending.token, answer=self._members(wall_ms))
         if found is Standing.OPEN:
-            # Another leader's log has something else there: as if it had never been asked.
-            pending.reply, pending.asked = None, None
+            # Not asked again: what somebody has undone since must not be done anew.
+            return ControlDone(token=pending.token, error=ChangeUndone())
         return None
 
     def _transferred(self, pending: _Pending, reply: Reply, now: float) -> ControlDone | None:

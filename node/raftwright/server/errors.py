@@ -123,6 +123,11 @@ class MembershipOutdated(MembershipRefusal):
     kind, title, status = "membership-outdated", "The membership is not at that version any more", 412
 
 
+class ChangeUndone(MembershipRefusal):
+    kind, title = "membership-change-undone", "Another change undid this one, or took its place"
+    outcome: Outcome = "unknown"
+
+
 class NotCommittedInTerm(MembershipRefusal):
     kind, title, status = "not-committed-in-term", "The new leader has not committed anything yet", 503
     retry_after_s = 0.2
@@ -186,6 +191,7 @@ ERRORS: dict[str, type[ServiceError]] = {
         SnapshotFailed,
         ChangePending,
         MembershipOutdated,
+        ChangeUndone,
         NotCommittedInTerm,
         LastVoter,
         NoQuorumLeft,
