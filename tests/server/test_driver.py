@@ -323,12 +323,12 @@ def test_a_follower_with_a_full_disk_takes_no_commands_but_follows() -> None:
 def test_all_reads_of_a_run_share_one_round() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()
-    before = cluster[leader].read_rounds
+    before = cluster[leader].raft.read_rounds
     for number in range(64):
         cluster[leader].read(number, cluster.now)
     cluster.settle()
     assert [token for done in cluster.reads for token in done.tokens] == list(range(64))
-    assert cluster[leader].read_rounds == before + 1
+    assert cluster[leader].raft.read_rounds == before + 1
 
 
 def test_a_read_at_a_follower_waits_until_it_has_applied_what_the_leader_committed() -> None:

@@ -77,6 +77,8 @@ class Raft:
         self.leader_heard_at = float("-inf")
         """When a leader of any term was last heard from. Kept over terms: it is a promise to that leader (§6.4.1)."""
         self.read_request_number = random.getrandbits(48)  # so that no answer from before a restart fits a new read
+        self.read_rounds = 0
+        """Rounds of heartbeats that reads waited for, while this server led."""
         self._random = random
         self._election_timeout_s = self._random_timeout_s()
         self.quiet_until = now + settings.election_timeout_s

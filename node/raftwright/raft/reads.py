@@ -97,6 +97,7 @@ def open_round(raft: "Raft", leader: "Leader") -> None:
     if raft.commit_index >= leader.first_index:
         taken = tuple(rounds.waiting)
         rounds.waiting.clear()
+        raft.read_rounds += bool(taken)
     rounds.open.append(Round(rounds.number, raft.now, raft.commit_index, taken))
 
 

@@ -100,7 +100,6 @@ class Driver:
         self.checks = ReplicaChecks(
             raft=raft, state=state, applier=self.applier, snapshotting=self.snapshotting, rounds=self.rounds
         )
-        self.read_rounds = 0
         self.elections = 0
         """That this node began."""
         self._inbox: list[AnyEvent] = []
@@ -292,7 +291,6 @@ class Driver:
     def _ask_for_reads(self, now: float) -> None:
         context = self.reads.next_context(now)
         if context is not None:
-            self.read_rounds += 1
             self.raft.step(RequestRead(now=now, context=context))
 
     def _take_ready(self, now: float, effects: Effects) -> None:

@@ -75,7 +75,7 @@ class Metrics:
     reads_linearizable: int = _counter("Reads answered after a round.")
     reads_lease: int = _counter("Reads answered by the leader within its lease, without a round.")
     reads_stale: int = _counter("Reads answered from what this node had applied.")
-    read_rounds: int = _counter("Rounds of heartbeats that confirmed leadership for reads.")
+    read_rounds: int = _counter("Rounds of heartbeats that reads waited for, counted by the leader.")
     fsyncs: int = _counter("Syncs of the log.")
     fsynced_commands: int = _counter("Commands made durable by those syncs; divided by them, the commands a sync.")
     log_written_bytes: int = _counter("Bytes written to the log.")

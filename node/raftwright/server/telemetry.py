@@ -46,7 +46,7 @@ def refresh(metrics: Metrics, node: Observed) -> None:
     metrics.commands_applied = driver.applier.commands
     metrics.commands_proposed = driver.proposer.commands_proposed
     metrics.entries_applied = driver.applier.entries
-    metrics.read_rounds = driver.read_rounds
+    metrics.read_rounds = raft.read_rounds
     metrics.forwarded_commands = driver.proposer.commands_forwarded
     metrics.pending_commands = driver.writes.commands
     metrics.pending_bytes = driver.writes.bytes
