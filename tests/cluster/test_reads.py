@@ -80,13 +80,13 @@ async def test_a_client_reads_its_own_writes_at_any_node(tmp_path: Path) -> None
                         assert int(read.headers["X-Raft-Index"]) >= int(index)
         async with Client([cluster.nodes[name].client for name in cluster.nodes]) as client:
             await client.put("mine", b"1")
-            index = client.last_index
-            assert index > 100
-            page = await client.list("mine", consistency="stale", min_index=index)
+            seen = client.last_index
+            assert seen > 100
+            page = await client.list("mine", consistency="stale", min_index=seen)
             assert [item.value for item in page.items] == [b"1"]
-            assert page.index >= index
+            assert page.index >= seen
             with pytest.raises(Timeout):
-                await client.get("mine", consistency="stale", min_index=index + 1000, timeout_s=0.5)
+                await client.get("mine", consistency="stale", min_index=seen + 1000, timeout_s=0.5)
             found = await client.get("mine", consistency="stale", max_staleness_s=0.5)
             assert found is not None
 
