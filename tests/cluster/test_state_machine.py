@@ -37,6 +37,15 @@ async def test_commands_reach_it_through_any_node_and_survive_a_killed_leader(tm
         assert await client.query("k49") == [49]
 
 
+async def test_the_data_of_another_machine_is_refused(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, 1) as cluster:
+        await cluster.stop()
+        cluster.flags = FLAGS
+        cluster.start_node("node1")
+        assert await cluster.watch("node1") == 2
+        assert "it is of the machine 'kv', and this node runs 'Table'" in cluster.log_tail("node1")
+
+
 async def test_a_machine_that_is_not_there_is_said_and_nothing_starts(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "raftwright", "node", "--name", "a", "--data-dir", tmp_path / "d"),

@@ -11,6 +11,7 @@ import pytest
 import raftwright
 from raftwright.raft.membership import Membership
 from raftwright.server.addresses import FirstMember
+from raftwright.server.errors import OutcomeUnknown
 from raftwright.server.machine import ApplyContext
 from raftwright.server.settings import SettingsError
 from tests.cluster.support import free_port
@@ -119,6 +120,7 @@ async def test_an_error_of_the_environment_stops_the_node_and_nothing_is_left_wa
     assert node.machine.applied == 3  # nothing was applied a second time to what was half done
     errors = [result for result in results if isinstance(result, raftwright.RaftwrightError)]
     assert [error.outcome for error in errors] == ["unknown"] * 3
+    assert {type(error) for error in errors} == {raftwright.OutcomeUnknown}
     with pytest.raises(raftwright.Unavailable, match="not running"):
         await node.propose(Set("k", 2))
     with pytest.raises(OSError, match="No space left"):
@@ -131,6 +133,36 @@ async def test_a_key_makes_calls_one(tmp_path: Path) -> None:
         assert await node.propose(Append("k", [2]), idempotent=True) == [1, 2]
         with pytest.raises(raftwright.IdempotencyConflict):
             await node.propose(Append("k", [3]), key="once")
+        assert await node.query("k") == [1, 2]
+
+
+async def test_an_answer_that_is_lost_is_asked_for_again_only_where_that_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with alone(tmp_path) as node:
+        await node.read_index()
+        core = node._core
+        real = {"write_blob": core.write_blob, "write_one": core.write_one}
+        lost = []
+
+        def losing(name: str) -> Any:
+            def write(*arguments: Any) -> Any:
+                answer = real[name](*arguments)
+                if name in lost:
+                    return answer
+                lost.append(name)
+                nobody: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+                answer.add_done_callback(lambda _: nobody.set_exception(OutcomeUnknown("lost")))
+                return nobody
+
+            return write
+
+        for name in real:
+            monkeypatch.setattr(core, name, losing(name))
+        assert await node.propose(Append("k", [1]), idempotent=True) == [1]
+        with pytest.raises(raftwright.OutcomeUnknown) as caught:
+            await node.propose(Append("k", [2]))
+        assert (lost, caught.value.outcome) == (["write_blob", "write_one"], "unknown")
         assert await node.query("k") == [1, 2]
 
 

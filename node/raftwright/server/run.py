@@ -16,7 +16,7 @@ from collections.abc import Callable
 from raftwright.machine.loading import load_machine
 from raftwright.server.founding import WrongMembers
 from raftwright.server.live_settings import reloaded
-from raftwright.server.machine import Machine
+from raftwright.server.machine import InvalidSnapshot, Machine
 from raftwright.server.node import Node
 from raftwright.server.parts import WrongIdentity
 from raftwright.server.settings import NodeSettings, SettingsError
@@ -80,6 +80,9 @@ def _explain(error: BaseException) -> int:
     match error:
         case WrongIdentity() | WrongMembers() | WrongStore():
             _log.error("%s", error)
+            return EXIT_REFUSED
+        case InvalidSnapshot():
+            _log.error("the state machine cannot load the snapshot: %s", error)
             return EXIT_REFUSED
         case StorageError():
             # Nothing that memory says of the disk is true any more: no clean-up that could write.
