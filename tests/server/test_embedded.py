@@ -1,7 +1,9 @@
 """`raftwright.Node`: a node inside the program, alone and as one of three, from start to stop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 
 import raftwright
 from raftwright.raft.membership import Membership
+from raftwright.server import admission
 from raftwright.server.addresses import FirstMember
 from raftwright.server.errors import OutcomeUnknown
+from raftwright.server.founding import make_durable
 from raftwright.server.machine import ApplyContext
 from raftwright.server.settings import SettingsError
 from tests.cluster.support import free_port
@@ -142,7 +146,7 @@ async def test_an_answer_that_is_lost_is_asked_for_again_only_where_that_is_safe
     async with alone(tmp_path) as node:
         await node.read_index()
         core = node._core
-        real = {"write_blob": core.write_blob, "write_one": core.write_one}
+        real: dict[str, Callable[..., Any]] = {"write_blob": core.write_blob, "write_one": core.write_one}
         lost = []
 
         def losing(name: str) -> Any:
@@ -188,6 +192,25 @@ async def test_what_keeps_it_from_starting_is_raised(tmp_path: Path) -> None:
         await raftwright.Node.start(state_machine=Table(), name="b", data_dir=tmp_path)
     async with alone(tmp_path) as node:
         assert await node.read_index() > 1
+
+
+async def test_a_node_that_stops_first_ends_what_it_was_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written after the directory is unlocked could meet another process there."""
+    began, ended = threading.Event(), []
+
+    def slow(*arguments: Any) -> None:
+        began.set()
+        time.sleep(0.2)
+        make_durable(*arguments)
+        ended.append(True)
+
+    monkeypatch.setattr(admission, "make_durable", slow)
+    node = await raftwright.Node.start(state_machine=Table(), name="a", data_dir=tmp_path)
+    assert await asyncio.to_thread(began.wait, 10)
+    await node.stop()
+    assert ended
 
 
 def test_settings_are_checked_before_anything_starts(tmp_path: Path) -> None:
