@@ -29,6 +29,9 @@ async def test_commands_reach_it_through_any_node_and_survive_a_killed_leader(tm
         assert sorted(results[-1])[:2] == [1, 2]
         assert await client.propose(Append("a", [3]), key="key3") == results[0]
         assert sorted(await client.query("a")) == [1, 2, 3, 4, 5]
+        assert sorted(await client.query("a", consistency="lease")) == [1, 2, 3, 4, 5]
+        await client.propose(Set("b", 6))
+        assert await client.query("b", consistency="stale", min_index=client.last_index) == [6]
         with pytest.raises(raftwright.QueryFailed, match="KeyError"):
             await client.query("missing")
         await cluster.stop()

@@ -36,7 +36,7 @@ async def test_a_command_is_named_with_its_fields_and_answers_with_its_result() 
 async def test_an_exception_of_the_machine_is_told_with_its_class() -> None:
     async with running(AdaptedMachine(Table())) as server:
         heard = await propose(server, {"command": "fail", "fields": {"how": "value", "text": "no luck"}})
-        assert (heard.status, heard.kind) == (422, "command-failed")
+        assert (heard.status, heard.kind, heard.headers["x-raft-index"]) == (422, "command-failed", "2")
         assert (heard.json["error"], heard.json["detail"], heard.json["outcome"]) == ("ValueError", "no luck", "none")
         heard = await query(server, "missing")
         assert (heard.status, heard.kind, heard.json["error"]) == (422, "query-failed", "KeyError")

@@ -204,6 +204,8 @@ class Client:
         start: str = "",
         page_size: int = 1000,
         consistency: ConsistencyName = "linearizable",
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncIterator[Item]:
         """Every key that begins with `prefix`, in order, page by page. Each page is read at a moment of its own;
@@ -211,7 +213,13 @@ class Client:
         following: str | None = start
         while following is not None:
             page = await self.list(
-                prefix, start=following, limit=page_size, consistency=consistency, timeout_s=timeout_s
+                prefix,
+                start=following,
+                limit=page_size,
+                consistency=consistency,
+                max_staleness_s=max_staleness_s,
+                min_index=min_index,
+                timeout_s=timeout_s,
             )
             for item in page.items:
                 yield item
@@ -234,19 +242,35 @@ class Client:
         calls of `propose` that are one to the caller. CommandFailed if the machine raised."""
         sender = Sender(command_of(command, fields), key or secrets.token_hex(16))
         try:
-            return await self._ask(sender, timeout_s)
+            result = await self._ask(sender, timeout_s)
+            self._last_index = max(self._last_index, sender.index)
+            return result
         except RaftwrightError as error:
             if sender.may_have_happened and not isinstance(error, CommandFailed):
                 error.outcome = "unknown"
             raise
 
     async def query(
-        self, request: Any, *, consistency: ConsistencyName = "linearizable", timeout_s: float | None = None
+        self,
+        request: Any,
+        *,
+        consistency: ConsistencyName = "linearizable",
+        max_staleness_s: float | None = None,
+        min_index: int = 0,
+        timeout_s: float | None = None,
     ) -> Any:
         """Ask the cluster's own state machine: what its `query` returns for `request`, which is anything that JSON
-        has, or bytes. QueryFailed if it raised."""
+        has, or bytes. What is asked is chosen as in `get`. QueryFailed if it raised."""
         _consistency(consistency)
-        return await self._ask(Sender(query_of(request, consistency), None), timeout_s)
+        parameters: dict[str, str] = {"consistency": consistency}
+        if _staleness(consistency, max_staleness_s) is not None:
+            parameters["max_staleness"] = f"{max_staleness_s:.6f}"
+        if _index(min_index):
+            parameters["min_index"] = str(min_index)
+        sender = Sender(query_of(request, parameters), None)
+        answer = await self._ask(sender, timeout_s)
+        self._last_index = max(self._last_index, sender.index)
+        return answer
 
     async def status(self, endpoint: str | None = None, *, timeout_s: float | None = None) -> NodeStatus:
         """The status of the node at `endpoint`, or of any node that answers."""

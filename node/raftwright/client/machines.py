@@ -42,8 +42,8 @@ def command_of(command: Any, fields: Mapping[str, Any] | None) -> Asked:
     return Asked("/v1/propose", {}, _json({"command": declared.name, "fields": command}), JSON, declared.result)
 
 
-def query_of(request: Any, consistency: str) -> Asked:
-    query = {"consistency": consistency}
+def query_of(request: Any, query: dict[str, str]) -> Asked:
+    """A question, with the parameters that say how fresh its answer must be."""
     if isinstance(request, bytes):
         return Asked("/v1/query", query, request, OCTETS, None)
     return Asked("/v1/query", query, _json({"request": request}), JSON, Any)
@@ -64,6 +64,8 @@ class Sender:
         self._headers = {"Content-Type": asked.media} | ({"Idempotency-Key": key} if key else {})
         self.may_have_happened = False
         """An attempt was sent, and nothing is known of it."""
+        self.index = 0
+        """Of the log, as of the answer."""
 
     async def __call__(self, http: aiohttp.ClientSession, endpoint: str, timeout_s: float) -> Any:
         """The result. Refused or Unavailable where another try may help, else the problem's error."""
@@ -77,6 +79,7 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as answer:
                 data = await answer.read()
+                self.index = int(answer.headers.get("X-Raft-Index", "0"))
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"{endpoint} cannot be reached: {reason_of(error)}") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

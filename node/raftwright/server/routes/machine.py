@@ -38,16 +38,20 @@ async def propose(api: Api, call: Call) -> Reply:
     except InvalidCommand as error:
         raise FieldInvalid(error.reason, field="command") from error
     declared = machine.declared_of(command)
-    outcome = await _proposed(api, call, machine, command, encoded)
+    outcome, index = await _proposed(api, call, machine, command, encoded)
+    refused: ServiceError
     match outcome:
         case Succeeded():
-            if is_raw:
-                return Reply(200, OCTETS, outcome.data)
-            return Reply(200, JSON, b'{"result":%b}' % _json_result(machine, outcome, declared))
+            result = outcome.data if is_raw else b'{"result":%b}' % _json_result(machine, outcome, declared)
+            reply = Reply(200, OCTETS if is_raw else JSON, result)
+            reply.raft_index = index
+            return reply
         case Failed():
-            raise CommandFailed(outcome.message, error=outcome.error)
+            refused = CommandFailed(outcome.message, error=outcome.error)
         case Undecodable():
-            raise FieldInvalid(outcome.reason, field="command")
+            refused = FieldInvalid(outcome.reason, field="command")
+    refused.index = index
+    raise refused
 
 
 async def query(api: Api, call: Call) -> Reply:
@@ -88,16 +92,18 @@ def own_machine(api: Api) -> AdaptedMachine:
     return machine
 
 
-async def _proposed(api: Api, call: Call, machine: AdaptedMachine, command: Any, encoded: bytes) -> Outcome:
+async def _proposed(api: Api, call: Call, machine: AdaptedMachine, command: Any, encoded: bytes) -> tuple[Outcome, int]:
+    """What became of the command, and the index of its entry."""
     session = session_of(call.request)
     outcome: Outcome
     if session is None:
-        outcome = await api.service.write_one(command, encoded)
+        future = api.service.write_one(command, encoded)
+        outcome = await future
     else:
         origin = Origin(session, 1, 1, 0, True, call.principal.name)
-        results = await api.service.write_blob(Blob(origin, machine.join([encoded])), [command])
-        (outcome,) = machine.decode_results(results)
-    return outcome
+        future = api.service.write_blob(Blob(origin, machine.join([encoded])), [command])
+        (outcome,) = machine.decode_results(await future)
+    return outcome, future.index
 
 
 def _is_raw(call: Call) -> bool:
