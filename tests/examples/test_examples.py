@@ -41,6 +41,7 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAID)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAID)
 async def test_it_runs_and_says_what_it_should(name: str) -> None:
     process = await asyncio.create_subprocess_exec(

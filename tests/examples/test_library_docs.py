@@ -31,6 +31,7 @@ def write(directory: Path) -> None:
         (directory / name).write_text(text)
 
 
+@pytest.mark.slow
 async def test_its_programs_print_what_it_says(tmp_path: Path) -> None:
     write(tmp_path)
     said = await run(tmp_path, sys.executable, "-W", "error", "main.py")
@@ -44,6 +45,7 @@ async def test_its_programs_print_what_it_says(tmp_path: Path) -> None:
     assert (await run(tmp_path, sys.executable, "-W", "error", "policy.py")).splitlines() == ["taken", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 async def test_its_commands_answer_what_it_says(tmp_path: Path) -> None:
     write(tmp_path)

@@ -218,3 +218,36 @@ async def test_sighup_reads_the_file_again_and_refuses_by_name_what_may_not_chan
         said = await status(cluster, "node1")
         assert said is not None
         assert said["state"] == "serving"
+
+
+# Compression
+
+
+async def test_a_snapshot_that_one_node_compressed_is_loaded_by_another(tmp_path: Path) -> None:
+    port = free_port(2)
+    first = raftwright.Node(
+        state_machine=Table(),
+        name="a",
+        data_dir=tmp_path / "a",
+        members=f"a=127.0.0.1:{port}",
+        snapshot_compression="zstd",
+        shutdown_timeout_s=0.3,
+    )
+    async with first:
+        await first.propose(Append("k", list(range(5000))))
+        taken = await first.take_snapshot()
+        assert taken.bytes < 20_000
+        second = raftwright.Node(
+            state_machine=Table(),
+            name="b",
+            data_dir=tmp_path / "b",
+            join=f"127.0.0.1:{port}",
+            peer_listen=f"127.0.0.1:{port + 1}",
+            shutdown_timeout_s=0.3,
+        )
+        async with second:
+            received = second.snapshots()
+            async with asyncio.timeout(20):
+                change = await anext(received)
+            assert (change.kind, change.index) == ("received", taken.index)
+            assert await second.query("k", timeout_s=20) == list(range(5000))
