@@ -381,3 +381,30 @@ async def test_no_compression_is_agreed(server: Running) -> None:
         session.ws_connect(f"http://{server.host}:{server.port}/v1/stream", compress=15) as socket,
     ):
         assert not socket.compress
+
+
+async def test_frames_in_part_are_bounded_over_all_streams_and_the_largest_goes() -> None:
+    """What many streams hold back must not fill the memory, and who sends little is not cut for it."""
+    async with running(streams_bytes_max=128 * 1024) as started, peer(started) as honest:
+        for _ in range(6):
+            writer = await _raw_stream(started)
+            # A masked frame that announces 1 MB, of which 30 KB come and no more.
+            writer.write(bytes([0x82, 0xFF]) + (1_000_000).to_bytes(8, "big") + bytes(4) + bytes(30_000))
+            await writer.drain()
+        await started.until(lambda: started.metrics.streams_cut)
+        blob = encode_blob([encode_command(Put("k", b"v" * 10_000))])
+        await honest.send(RequestFrame(1, Writes(1, 1, 0, True, blob), None))
+        assert isinstance(await honest.reply(), WriteReply)
+
+
+async def _raw_stream(started: Running) -> asyncio.StreamWriter:
+    """A stream of which the test writes the bytes."""
+    reader, writer = await started.connect()
+    writer.write(
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    hello = encode_frame(Hello(1, SESSION))
+    writer.write(bytes([0x82, 0x80 | len(hello)]) + bytes(4) + hello)
+    return writer

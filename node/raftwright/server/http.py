@@ -188,6 +188,7 @@ def limits_of(settings: NodeSettings) -> Limits:
         head_bytes_max=settings.request_head_bytes_max,
         keep_alive_timeout_s=settings.keep_alive_timeout_s,
         body_rate_min=settings.body_rate_bytes_per_s_min,
+        frames_bytes_max=settings.streams_bytes_max,
     )
 
 

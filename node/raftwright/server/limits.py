@@ -27,6 +27,8 @@ LINGER_S = 1.0
 PROBATION_S = 1.0
 """How long a connection beyond the most may take for a request's head."""
 SWEEP_S = 0.5
+CONTROL_BYTES_MAX = 64
+"""So little between two looks at a stream may be control frames, and does not count as part of a frame."""
 SLICE = 256
 """Connections looked at in one go: about 50 microseconds."""
 
@@ -50,6 +52,8 @@ class Limits:
     keep_alive_timeout_s: float
     body_rate_min: float
     """Bytes a second."""
+    frames_bytes_max: int = 1 << 62
+    """Of frames of all streams that have arrived in part."""
 
 
 class Doorman:
@@ -109,13 +113,25 @@ class Phase(Enum):
 class Connection(RequestHandler):
     """aiohttp's protocol, that knows how much has arrived of what, and can be looked at by the sweep."""
 
-    __slots__ = ("_address", "_head_bytes", "_mark", "_mark_bytes", "_mark_time", "_received", "_server", "admission")
+    __slots__ = (
+        "_address",
+        "_head_bytes",
+        "_mark",
+        "_mark_bytes",
+        "_mark_time",
+        "_received",
+        "_server",
+        "admission",
+        "frame_bytes",
+    )
 
     def __init__(self, server: "GuardedServer", address: str, admission: Admission, **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._address = address
         self.admission = admission
+        self.frame_bytes = 0
+        """Of a stream: what has arrived and was not taken yet, frames in part most of all."""
         self._received = 0
         self._head_bytes = 0
         self._mark: tuple[int, Phase] = (0, Phase.NOTHING)
@@ -128,6 +144,9 @@ class Connection(RequestHandler):
         waits_for_head = self._waiter is not None and not self._messages
         count = self._request_count
         self._received += len(data)
+        if self._payload_parser is not None:
+            self.frame_bytes += len(data)
+            self._server.stream_arrived(len(data))
         super().data_received(data)
         if not waits_for_head or self._request_count != count:
             self._head_bytes = 0
@@ -148,7 +167,22 @@ class Connection(RequestHandler):
         request.content.set_exception(error)
         request.content.feed_eof()  # so that nobody waits for the rest of it
 
+    def frame_taken(self, size: int) -> None:
+        """A whole frame of a stream, with a message of so many bytes, was taken."""
+        self._forget_frames(min(self.frame_bytes, size + (6 if size < 126 else 8 if size < 65_536 else 14)))
+
+    def _forget_frames(self, size: int) -> None:
+        self.frame_bytes -= size
+        self._server.frames_bytes -= size
+
+    def cut(self) -> None:
+        """End a stream that holds too much of frames in part."""
+        self._forget_frames(self.frame_bytes)
+        if self.transport is not None:
+            self.transport.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_frames(self.frame_bytes)
         super().connection_lost(exc)
         self._server.left(self._address, self.admission)
 
@@ -160,6 +194,8 @@ class Connection(RequestHandler):
 
     def look(self, now: float) -> None:
         """Called by the sweep: give up what takes too long."""
+        if 0 < self.frame_bytes <= CONTROL_BYTES_MAX:
+            self._forget_frames(self.frame_bytes)  # the answers to pings, which no frame ends
         phase = self._phase()
         mark = (self._request_count, phase)
         if mark != self._mark:
@@ -243,6 +279,8 @@ class GuardedServer(web.Server):
         self.limits = limits
         self.metrics = metrics
         self.rate_window_s = RATE_WINDOW_S
+        self.frames_bytes = 0
+        """Of frames of all streams that have arrived in part."""
         self.doorman = Doorman(limits)
         self._sweep_s = min(SWEEP_S, limits.head_timeout_s / 4, RATE_WINDOW_S / 4)
         self._to_see: list[RequestHandler] = []
@@ -278,6 +316,14 @@ class GuardedServer(web.Server):
         )
         transport.set_protocol(connection)
         connection.connection_made(transport)
+
+    def stream_arrived(self, size: int) -> None:
+        """Bytes of some stream's frame: over the bound of all, the stream that holds most is cut."""
+        self.frames_bytes += size
+        if self.frames_bytes > self.limits.frames_bytes_max:
+            largest = max((cast(Connection, one) for one in self.connections), key=lambda one: one.frame_bytes)
+            self.metrics.streams_cut += 1
+            largest.cut()
 
     def left(self, address: str, admission: Admission) -> None:
         self.metrics.connections -= 1

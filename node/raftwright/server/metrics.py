@@ -67,6 +67,7 @@ class Metrics:
     bodies_refused: int = _counter("Requests refused because too many bodies were on their way.")
     stream_frames: int = _counter("Frames received on clients' streams.")
     stream_replies: int = _counter("Frames sent on clients' streams.")
+    streams_cut: int = _counter("Streams cut because all of them together held too much of frames in part.")
     stream_errors: int = _counter("Streams closed for breaking the protocol.")
     stream_commands: int = _counter("Commands received on clients' streams.")
     commands_proposed: int = _counter("Commands put into the log by this node as leader.")

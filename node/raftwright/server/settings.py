@@ -178,6 +178,9 @@ class NodeSettings:
     streams_max: int = _count(1000, "The most streams of clients.", 1, 1_000_000)
     stream_commands_max: int = _count(4096, "The most commands in one frame of a stream.", 1, BLOB_COMMANDS_MAX)
     stream_frame_bytes_max: int = _bytes(4 * MIB, "The longest frame of a client's stream.", 4 * KIB, 64 * MIB)
+    streams_bytes_max: int = _bytes(
+        64 * MIB, "The most bytes of all streams' frames in part; over it the largest is cut.", 64 * KIB, 4096 * MIB
+    )
     stream_pending_frames_max: int = _count(
         1024, "Frames of one stream without a reply, after which no more are read.", 1, 100_000
     )

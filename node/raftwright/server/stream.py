@@ -7,7 +7,7 @@ unanswered, nothing is read. Who breaks the protocol is told why, and closed.
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,7 @@ class ClientStream(Closable):
     __slots__ = (
         "_api",
         "_group",
+        "_on_whole_frame",
         "_open",
         "_pending_bytes",
         "_pending_parts",
@@ -73,7 +74,11 @@ class ClientStream(Closable):
         "_wake",
     )
 
-    def __init__(self, api: Api, socket: web.WebSocketResponse, principal: Principal) -> None:
+    def __init__(
+        self, api: Api, socket: web.WebSocketResponse, principal: Principal, on_frame: Callable[[int], None]
+    ) -> None:
+        """`on_frame` is told the bytes of each message that was taken."""
+        self._on_whole_frame = on_frame
         self._api = api
         self._socket = socket
         self._principal = principal
@@ -161,6 +166,7 @@ class ClientStream(Closable):
         """The next frame; None when the stream is closed."""
         message = await self._socket.receive()
         if message.type is WSMsgType.BINARY:
+            self._on_whole_frame(len(message.data))
             self._api.metrics.stream_frames += 1
             try:
                 return decode_client_frame(message.data)

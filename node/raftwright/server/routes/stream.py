@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from raftwright.server.api import Api, Call
+from raftwright.server.limits import Connection
 from raftwright.server.problems import TooManyConnections, UpgradeRequired
 from raftwright.server.stream import ClientStream
 
@@ -23,7 +24,9 @@ async def stream(api: Api, call: Call) -> web.StreamResponse:
     socket.headers["X-Raft-Term"] = str(api.service.term)
     socket.headers["X-Raft-Index"] = str(api.service.applied_index)
     await socket.prepare(call.request)
-    client = ClientStream(api, socket, call.principal)
+    connection = call.request.protocol
+    assert isinstance(connection, Connection)
+    client = ClientStream(api, socket, call.principal, connection.frame_taken)
     api.streams.add(client)
     api.metrics.streams += 1
     try:
