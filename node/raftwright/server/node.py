@@ -11,15 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from aiohttp import web
-
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
 from raftwright.client.models import NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
-from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.errors import Refusal
 from raftwright.server import clock
-from raftwright.server.addresses import parse_address
 from raftwright.server.admission import Admission
 from raftwright.server.blobs import Blob
 from raftwright.server.driver import Driver
@@ -32,8 +28,8 @@ from raftwright.server.live_settings import changed, put_into_effect
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
 from raftwright.server.metrics import Metrics
-from raftwright.server.parts import make_driver, open_storage
-from raftwright.server.peer_listener import GuardedRunner, peer_limits_of
+from raftwright.server.parts import make_driver, open_storage, report_contradictions
+from raftwright.server.peer_listener import listen_to_peers
 from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.service import WriteFuture
@@ -105,7 +101,7 @@ class Node:
             )
             self.transport.admit = self.admission.adopt
             self.transport.on_join = partial(answer_join, self.control)
-            peers = await self._listen_to_peers() if self.settings.peer_listen else None
+            peers = await listen_to_peers(self.settings, self.transport) if self.settings.peer_listen else None
             clients = ClientServer(self, self.settings, self.metrics) if self.settings.client_listen else None
             self._clients = clients
             try:
@@ -125,18 +121,6 @@ class Node:
 
     def _open_storage(self) -> None:
         self.storage, self.identity = open_storage(self.settings)
-
-    async def _listen_to_peers(self) -> web.AppRunner:
-        application = web.Application()
-        application.add_routes(self.transport.routes())
-        application.on_shutdown.append(lambda _: self.transport.hang_up())
-        # Counters of its own: those of the node are about clients.
-        limits = peer_limits_of(self.settings)
-        runner = GuardedRunner(application, limits=limits, metrics=Metrics(), shutdown_timeout=1.0)
-        await runner.setup()
-        host, port = parse_address(self.settings.peer_listen, port_min=0)
-        await web.TCPSite(runner, host, port).start()
-        return runner
 
     async def _serve(self) -> None:
         admission = asyncio.create_task(self.admission.run())
@@ -160,7 +144,7 @@ class Node:
     async def _take_part(self) -> None:
         recovered = self.storage.recovered
         await asyncio.to_thread(self._restore)
-        self._report_contradictions(recovered.snapshot)
+        report_contradictions(self.settings, recovered.snapshot, is_restart=self._is_restart)
         self.driver = make_driver(self.settings, self.identity, self.state, recovered)
         if self._policy is not None:
             self.driver.snapshotting.policy = self._policy
@@ -223,23 +207,6 @@ class Node:
             return  # it was added to a cluster and has heard nothing yet
         reader = self.storage.open_snapshot()
         self.state.restore(reader.sections())
-
-    def _report_contradictions(self, snapshot: SnapshotMeta | None) -> None:
-        """The data directory decides; settings that say otherwise are reported and never merged."""
-        settings = self.settings
-        for is_set, flag in ((settings.join, "--join"), (settings.rejoin, "--rejoin")):
-            if is_set and self._is_restart:
-                _log.info("%s is not needed any more: the data directory says what this node is", flag)
-        if snapshot is None or not settings.members or not settings.members[0].name:
-            return
-        names = {member.name for member in snapshot.membership.members.values()}
-        told = {member.name for member in settings.members}
-        if names != told:
-            _log.warning(
-                "--members names %s, but the data directory says %s; the data directory decides",
-                ", ".join(sorted(told)),
-                ", ".join(sorted(names)),
-            )
 
     async def _leave(self, driver: Driver, glue: Glue) -> None:
         """Hand leadership over, then refuse what is new and wait until nothing is pending, or the time-out.

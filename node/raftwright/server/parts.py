@@ -1,9 +1,10 @@
 """The parts of a node, made from its settings: its storage, its identity, its driver. `node.py` puts them together."""
 
+import logging
 import random
 import secrets
 
-from raftwright.raft.entries import Recovered
+from raftwright.raft.entries import Recovered, SnapshotMeta
 from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server import clock
@@ -14,6 +15,8 @@ from raftwright.server.settings import NodeSettings
 from raftwright.server.state import ReplicatedState
 from raftwright.storage.files import OsFiles
 from raftwright.storage.storage import Storage, StorageSettings
+
+_log = logging.getLogger(__name__)
 
 
 class WrongIdentity(Exception):
@@ -80,3 +83,20 @@ def make_driver(
             snapshot_policy=policy_of(settings),
         ),
     )
+
+
+def report_contradictions(settings: NodeSettings, snapshot: SnapshotMeta | None, *, is_restart: bool) -> None:
+    """The data directory decides; settings that say otherwise are reported and never merged."""
+    for is_set, flag in ((settings.join, "--join"), (settings.rejoin, "--rejoin")):
+        if is_set and is_restart:
+            _log.info("%s is not needed any more: the data directory says what this node is", flag)
+    if snapshot is None or not settings.members or not settings.members[0].name:
+        return
+    names = {member.name for member in snapshot.membership.members.values()}
+    told = {member.name for member in settings.members}
+    if names != told:
+        _log.warning(
+            "--members names %s, but the data directory says %s; the data directory decides",
+            ", ".join(sorted(told)),
+            ", ".join(sorted(names)),
+        )

@@ -5,8 +5,10 @@
 
 from aiohttp import web
 
+from raftwright.server.addresses import parse_address
 from raftwright.server.limits import GuardedServer, Limits
 from raftwright.server.metrics import Metrics
+from raftwright.server.peers import PeerTransport
 from raftwright.server.settings import NodeSettings
 
 
@@ -49,3 +51,17 @@ def peer_limits_of(settings: NodeSettings) -> Limits:
         keep_alive_timeout_s=settings.keep_alive_timeout_s,
         body_rate_min=settings.body_rate_bytes_per_s_min,
     )
+
+
+async def listen_to_peers(settings: NodeSettings, transport: PeerTransport) -> web.AppRunner:
+    """Start the listener; OSError where the address is taken or not ours. `cleanup` of the runner ends it."""
+    application = web.Application()
+    application.add_routes(transport.routes())
+    application.on_shutdown.append(lambda _: transport.hang_up())
+    # Counters of its own: those of the node are about clients.
+    limits = peer_limits_of(settings)
+    runner = GuardedRunner(application, limits=limits, metrics=Metrics(), shutdown_timeout=1.0)
+    await runner.setup()
+    host, port = parse_address(settings.peer_listen, port_min=0)
+    await web.TCPSite(runner, host, port).start()
+    return runner
