@@ -175,16 +175,16 @@ class ReplicaChecks:
         for index in [index for index, waiting in self._open.items() if now - waiting.since >= UNDECIDED_S]:
             del self._open[index]
             self.skipped += 1
-        if isinstance(self._raft.role, Leader):
-            for index in list(self._open):
-                self._count(index, self._raft.own_id, (self._state.digest.version, self._own[index]), now, effects)
-            return
-        if self._raft.leader_id is None:
-            return
         due = [index for index, waiting in self._open.items() if now - waiting.sent_at >= REPORT_AGAIN_S]
-        for index in due[:REPORTED_AT_ONCE]:
-            self._open[index].sent_at = now
-        effects.send(self._report_to_leader([(index, self._own[index]) for index in due[:REPORTED_AT_ONCE]]))
+        if isinstance(self._raft.role, Leader):
+            for index in due:
+                self._open[index].sent_at = now
+                self._count(index, self._raft.own_id, (self._state.digest.version, self._own[index]), now, effects)
+        elif self._raft.leader_id is not None:
+            del due[REPORTED_AT_ONCE:]
+            for index in due:
+                self._open[index].sent_at = now
+            effects.send(self._report_to_leader([(index, self._own[index]) for index in due]))
 
     def _report_to_leader(self, digests: list[Digest]) -> list[DigestReport]:
         leader = self._raft.leader_id
