@@ -12,6 +12,8 @@ import pytest
 
 from raftwright.client.client import Client
 from raftwright.client.errors import MembershipRefused, RaftwrightError
+from raftwright.server.parts import open_storage
+from raftwright.server.settings import NodeSettings
 from tests.cluster.nodes import Nodes, nodes_in
 from tests.cluster.processes import until
 
@@ -53,6 +55,23 @@ async def test_waiting_nodes_are_bootstrapped_once(tmp_path: Path) -> None:
         nodes.start("n1")
         await nodes.until_ready("n1")
         assert (await nodes.ask("n1", "POST", "/v1/cluster/bootstrap", body))[0] == 200, "after a restart too"
+
+
+async def test_a_node_that_died_as_soon_as_it_was_added_goes_on_from_nothing(tmp_path: Path) -> None:
+    async with nodes_in(tmp_path) as nodes:
+        await started(nodes, "n1", "n2")
+        await nodes.bootstrap("n1")
+        assert (await nodes.ask("n1", "PUT", "/v1/kv/k", b"v"))[0] == 200
+        spec = await nodes.spec("n2", role="learner")
+        await nodes.stop("n2")
+        assert (await nodes.ask("n1", "POST", "/v1/members", spec))[0] == 200
+        # As it is on disk when the leader's stream was heard, and nothing of its log yet.
+        storage, _ = open_storage(NodeSettings(name="n2", data_dir=nodes.data("n2")))
+        storage.save_identity(cluster_id="test-cluster", member_id=2, name="n2")
+        storage.close()
+        nodes.start("n2")
+        await nodes.until_ready("n2")
+        assert await nodes.ask("n2", "GET", "/v1/kv/k") == (200, b"v")
 
 
 class Load:

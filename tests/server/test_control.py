@@ -25,6 +25,7 @@ from raftwright.server.errors import (
     NoQuorumLeft,
     NotCommittedInTerm,
     ServiceError,
+    ShuttingDown,
     StoreTaken,
     TransferFailed,
     UnknownMember,
@@ -189,6 +190,24 @@ def test_what_somebody_undid_meanwhile_is_not_done_anew() -> None:
     assert isinstance(done.error, ChangeUndone)
     assert 4 not in cluster[leader].raft.membership.members
     assert cluster[leader].raft.membership.last_member_id == 4
+
+
+def test_a_node_that_stops_answers_the_calls_that_wait() -> None:
+    cluster, leader, other = cluster_of(3)
+    waiting, asked = object(), object()
+    cluster[other].ask(Call(kind="change", change=addition_of(node(4))), waiting, cluster.now)
+    cluster.wait(0.5)
+    cluster.cut.add(other)
+    cluster[other].ask(change(demote=[leader]), asked, cluster.now)
+    cluster.run(other)
+    cluster[other].close()
+    cluster.run(other)
+    done = {done.token: done for done in cluster.controls}
+    assert done[waiting].status == 202
+    error = done[asked].error
+    assert error is not None and error.outcome == "unknown"
+    with pytest.raises(ShuttingDown):
+        cluster[other].ask(change(demote=[leader]), object(), cluster.now)
 
 
 def test_a_repeat_holds_before_anything_else_is_looked_at() -> None:

@@ -101,6 +101,8 @@ class Answer:
     text: str
     model: type | None = None
     media_type: str = "application/json"
+    or_model: type | None = None
+    """Another body that it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,17 +82,26 @@ class Control:
         self._pending: dict[int, _Pending] = {}
         self._count = first_request
         self._requests: list[ControlRequest] = []
+        self._is_closed = False
 
     @property
     def is_waiting(self) -> bool:
         return bool(self._pending)
 
     def ask(self, call: Call, token: Any, deadline: float) -> None:
-        """Queue a call; `Effects.controls` answers it. Raises TooManyRequests."""
+        """Queue a call; `Effects.controls` answers it. Raises TooManyRequests or ShuttingDown."""
+        if self._is_closed:
+            raise ShuttingDown
         if len(self._pending) >= CALLS_MAX:
             raise TooManyRequests(f"{CALLS_MAX} calls about members wait already")
         self._count += 1
         self._pending[self._count] = _Pending(call, token, deadline)
+
+    def close(self) -> None:
+        """Take no more calls, and answer those that wait with what is known by now."""
+        self._is_closed = True
+        for pending in self._pending.values():
+            pending.deadline = float("-inf")
 
     def receive(self, message: ControlRequest | ControlReply, now: float, effects: Effects) -> None:
         if isinstance(message, ControlRequest):

@@ -196,6 +196,7 @@ class Driver:
     def close(self) -> None:
         """Take no more writes; what is under way is finished."""
         self.proposer.is_closing = True
+        self.control.close()
 
     # What is there to see
 

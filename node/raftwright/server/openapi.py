@@ -51,7 +51,7 @@ def document(routes: Iterable[Route]) -> bytes:
 
 
 def _models_of(route: Route) -> set[type]:
-    models = {answer.model for answer in route.answers} | {route.body}
+    models = {model for answer in route.answers for model in (answer.model, answer.or_model)} | {route.body}
     return {model for model in models if model is not None and issubclass(model, msgspec.Struct)}
 
 
@@ -113,6 +113,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
         described["content"] = {answer.media_type: _BINARY}
     elif answer.model is str:
         described["content"] = {answer.media_type: {"schema": {"type": "string"}}}
+    elif answer.or_model is not None and answer.model is not None:
+        either = [{"$ref": _REFERENCE.format(name=model.__name__)} for model in (answer.model, answer.or_model)]
+        described["content"] = {"application/json": {"schema": {"oneOf": either}}}
     elif answer.model is not None:
         described["content"] = _json(answer.model)
     elif answer.status == 200:

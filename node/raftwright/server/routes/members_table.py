@@ -6,6 +6,7 @@ from raftwright.client.member_models import (
     ChangeRequest,
     MembersAnswer,
     NewMember,
+    PlanAnswer,
     ReplaceRequest,
     TransferAnswer,
     TransferRequest,
@@ -18,7 +19,12 @@ from raftwright.server.routes.members import DRY_RUN, FORCE, IF_VERSION
 
 _MEMBER = "/v1/members/{member}"
 _CHANGED = (
-    Answer(status=200, text="The membership after the change; with `dry_run`, the plan.", model=MembersAnswer),
+    Answer(
+        status=200,
+        text="The membership after the change; with `dry_run`, the plan.",
+        model=MembersAnswer,
+        or_model=PlanAnswer,
+    ),
     Answer(status=202, text="A learner has not caught up yet; the change goes on by itself.", model=MembersAnswer),
 )
 _PROBLEMS = (404, 408, 409, 412, 413, 429, 503, 504)
