@@ -113,9 +113,20 @@ async def test_an_exception_of_the_machine_comes_back_as_what_it_was(tmp_path: P
             await node.propose("text")
 
 
-async def test_an_error_of_the_environment_stops_the_node_and_nothing_is_left_waiting(tmp_path: Path) -> None:
-    node = await raftwright.Node.start(state_machine=Table(), name="a", data_dir=tmp_path)
+async def test_an_error_of_the_environment_stops_the_node_and_nothing_is_left_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await raftwright.Node.start(state_machine=Table(), name="a", data_dir=tmp_path, request_timeout_s=60)
     await node.propose(Set("k", 1))
+    glue = node._core.glue
+    assert glue is not None
+    fail = glue._fail
+
+    def fail_as_something_arrives(error: BaseException) -> None:
+        fail(error)
+        glue.poke()
+
+    monkeypatch.setattr(glue, "_fail", fail_as_something_arrives)
     waiting = [asyncio.create_task(node.propose(command)) for command in (Set("x", 1), Fail("disk"), Set("y", 2))]
     async with asyncio.timeout(10):
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -362,6 +373,27 @@ async def test_a_slow_listener_gets_the_latest_and_the_node_never_waits(tmp_path
             async with asyncio.timeout(5):
                 last = await anext(quick)
         assert await anext(slow) == last
+
+
+# Snapshots
+
+
+async def test_commands_go_on_while_a_snapshot_is_written_and_do_not_show_in_it(tmp_path: Path) -> None:
+    async with alone(tmp_path, snapshot_policy="never") as node:
+        await asyncio.gather(*(node.propose(Append(f"k{number}", [number])) for number in range(3000)))
+        taking = asyncio.create_task(node.take_snapshot())
+        count = 0
+        while not taking.done():
+            await node.propose(Append("k2999", [count]))
+            count += 1
+        taken = await taking
+        assert count > 2
+        assert taken.index < await node.read_index()
+    restored = Table()
+    async with alone(tmp_path, restored) as node:
+        assert await node.query("k2999") == [2999, *range(count)]
+        assert restored.items == {f"k{number}": [number] for number in range(2999)} | {"k2999": [2999, *range(count)]}
+        assert restored.applied == 3000 + count
 
 
 # A machine that cannot write its state
