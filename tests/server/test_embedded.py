@@ -123,8 +123,8 @@ async def test_an_error_of_the_environment_stops_the_node_and_nothing_is_left_wa
     fail = glue._fail
 
     def fail_as_something_arrives(error: BaseException) -> None:
+        glue.poke()  # it runs before whoever waits for the failure hears of it
         fail(error)
-        glue.poke()
 
     monkeypatch.setattr(glue, "_fail", fail_as_something_arrives)
     waiting = [asyncio.create_task(node.propose(command)) for command in (Set("x", 1), Fail("disk"), Set("y", 2))]
