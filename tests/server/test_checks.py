@@ -132,7 +132,16 @@ def test_it_stays_a_full_member_all_the_while() -> None:
         step(cluster)
     answer = cluster.answer_of("while-wrong")
     assert answer is not None and answer.error is None, "committed by the leader and the one whose state is wrong"
+    snapshot = cluster.disks[2].meta
+    cluster[2].snapshotting.is_wanted = True
+    for _ in range(40):
+        for item in [item for item in cluster.network if isinstance(item[1], StateRequest | StateChunk)]:
+            cluster.network.remove(item)
+        cluster.now += 0.005
+        step(cluster)
+    assert cluster[2].raft.commit_index > applied
     assert cluster[2].state.applied_index == applied, "it applies nothing more to a wrong state"
+    assert cluster.disks[2].meta == snapshot, "nor does it take a snapshot of it"
     assert cluster[2].raft.hard_state == hard_state
     assert cluster[2].raft.log.last_id > last
     cluster.cut = set()
@@ -240,6 +249,18 @@ def test_unequal_versions_are_not_compared() -> None:
     assert cluster[2].checks.skipped == 2
     assert checks(cluster)[1] == checks(cluster)[3] == (2, 0, 0)
     assert cluster.adopted == []
+    assert not any(driver.checks.minority for driver in cluster.drivers.values())
+
+
+def test_two_voters_of_unequal_versions_are_no_alarm() -> None:
+    class OtherVersion(Wrong):
+        version = 2
+
+    cluster = led_by(Replicas(2, machine=lambda n: OtherVersion() if n == 2 else KvMachine()), 1)
+    cluster.writes(300)
+    cluster.wait(20.0)
+    assert checks(cluster) == {1: (0, 0, 2), 2: (0, 0, 2)}
+    assert not any(driver.checks.alarm for driver in cluster.drivers.values())
 
 
 def test_a_lone_voter_passes_nothing() -> None:
