@@ -237,6 +237,7 @@ async def test_a_removed_node_says_so_and_does_not_come_back_with_its_disk(tmp_p
                 await nodes.stop(name)
             else:
                 await nodes.stop(name, signal.SIGTERM)
+            assert b'"removed": true' in (nodes.data(name) / "store.json").read_bytes(), "whoever it reaches later"
             nodes.start(name, "--join", nodes.peer(leader))
             await nodes.until_state(name, "removed")
         assert await nodes.roles(other) == {leader: "voter", other: "voter"}

@@ -191,9 +191,9 @@ class Node:
 
     async def _be_removed(self, driver: Driver, glue: Glue) -> None:
         """Make it durable, take no more part, and say so. What others have to hear of it was sent before."""
-        self._wait("removed", "this node was removed from its cluster; it can come back only with an empty disk")
-        self.identity.removed = True
         await asyncio.to_thread(self.storage.mark_removed)
+        self.identity.removed = True
+        self._wait("removed", "this node was removed from its cluster; it can come back only with an empty disk")
         driver.close()
         # Whatever was asked of this node before ends by then, with an answer or its time-out.
         deadline = clock.now() + self.settings.request_timeout_s + REMOVAL_GRACE_S
