@@ -2,41 +2,17 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from raftwright.cli.localcluster import PEER_PORT_OFFSET, LocalCluster, stopping
+from raftwright.cli.localcluster import LocalCluster, stopping
+from tests.cluster.support import free_port
 
 PATIENCE_S = 30.0
 """How long anything may take before a test fails; nothing waits for it when it works."""
-
-
-def free_port(count: int) -> int:
-    """A port from which on `count` ports, and those of their peers, are free."""
-    for port in range(20_000, 30_000, 50):
-        wanted = [port + number + offset for number in range(count) for offset in (0, PEER_PORT_OFFSET)]
-        if all(map(_is_free, wanted)):
-            return port
-    raise AssertionError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0 and _can_bind(port)
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 @contextlib.asynccontextmanager
