@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raftwright.raft import commitment, membership, reads
+from raftwright.raft import commitment, lease, membership, reads
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import RaftMessage, RequestVote, VoteReply
 from raftwright.raft.raft import Raft
@@ -105,6 +105,29 @@ def read_without_a_round(patch: pytest.MonkeyPatch) -> None:
         raft.answer_read(context, raft.commit_index if raft.leader_role or raft.follower_role else None)
 
     patch.setattr(reads, "on_request_read", hasty)
+
+
+def keep_the_lease_in_a_transfer(patch: pytest.MonkeyPatch) -> None:
+    """A leader that told another to campaign goes on reading by its lease."""
+
+    def careless(raft: Raft) -> float:
+        leader = raft.leader_role
+        if leader is None or raft.commit_index < leader.first_index:
+            return lease.NEVER
+        settings = raft.settings
+        return leader.rounds.confirmed_sent_at + settings.election_timeout_s * (1 - settings.lease_clock_drift)
+
+    patch.setattr(lease, "until", careless)
+
+
+def outstay_the_lease(patch: pytest.MonkeyPatch) -> None:
+    """A leader reads by its lease for some election timeouts, rather than for less than one."""
+    until = lease.until
+
+    def careless(raft: Raft) -> float:
+        return until(raft) + 4 * raft.settings.election_timeout_s
+
+    patch.setattr(lease, "until", careless)
 
 
 def apply_uncommitted(patch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ MUST_HAPPEN = (
     "membership changes begun",
     "outcome-unknown, outcome unknown",
     "reads answered",
+    "reads by lease",
     "replays",
     "retries under a session",
     "segments not prepared: disk full",

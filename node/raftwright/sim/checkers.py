@@ -34,7 +34,8 @@ ONCE = "a write happens at most once"
 RESULT = "a write's answer is that of its execution"
 VOTE_ONCE = "rule: a server votes once a term, whatever crashes in between"
 COMMIT_QUORUM = "rule: a majority of the voters has an entry on disk before it is committed"
-RULES = (VOTE_ONCE, COMMIT_QUORUM)
+LEASE = "rule: nobody is elected while another leader has a lease by its own clock"
+RULES = (VOTE_ONCE, COMMIT_QUORUM, LEASE)
 """Rules of the algorithm that the properties follow from. A test may leave them out, to see the properties fail."""
 
 
@@ -67,6 +68,7 @@ class Checker:
     world: World
     without: frozenset[str] = frozenset()
     """Rules that are not checked."""
+    nodes: dict[int, "SimNode"] = field(default_factory=dict)
     leaders: dict[int, int] = field(default_factory=dict)
     votes: dict[tuple[int, int], int] = field(default_factory=dict)
     """By voter and term."""
@@ -91,6 +93,7 @@ class Checker:
 
     def started(self, node: "SimNode") -> None:
         assert node.driver is not None
+        self.nodes[node.member_id] = node
         raft = node.driver.raft
         recovered = node.recovered
         for entry in (*recovered.tail, *recovered.memberships):
@@ -137,6 +140,9 @@ class Checker:
         other = self.leaders.setdefault(raft.term, node.member_id)
         if other != node.member_id:
             self.fail(ELECTION_SAFETY, f"n{other} and {node} both lead term {raft.term}")
+        for former in self.nodes.values():
+            if former is not node and former.driver is not None and former.clock < former.driver.raft.lease_until:
+                self.fail(LEASE, f"{node} is elected in term {raft.term}, and {former} has a lease still")
         log = raft.log
         if log.last_index < self.committed_last:
             self._lost(node, self.committed[self.committed_last])

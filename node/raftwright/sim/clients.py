@@ -266,11 +266,16 @@ class Client:
             read.name, node.member_id, on_result=partial(self._on_read, read), on_error=partial(self._on_unread, read)
         )
         self.clients.expect(pending)
-        node.submit(partial(self._submit_read, pending, node))
+        node.submit(partial(self._submit_read, pending, node, self.world.chance(0.5)))
 
-    def _submit_read(self, pending: Pending, node: SimNode, driver: Driver) -> None:
+    def _submit_read(self, pending: Pending, node: SimNode, by_lease: bool, driver: Driver) -> None:
         try:
-            driver.read(pending, node.clock)
+            if by_lease and driver.holds_lease(node.clock):
+                self.world.counts["reads by lease"] += 1
+                if self.clients.forget(pending):
+                    pending.on_result(None, node)
+            else:
+                driver.read(pending, node.clock)
         except ServiceError as error:
             if self.clients.forget(pending):
                 pending.on_error(error.outcome, error)

@@ -218,6 +218,7 @@ class SimNode:
             settings=RaftSettings(
                 election_timeout_s=profile.election_timeout_s,
                 heartbeat_interval_s=profile.heartbeat_interval_s,
+                lease_clock_drift=2 * profile.clock_skew / (1 + profile.clock_skew),
                 append_bytes_max=profile.append_bytes_max,
                 inflight_appends_max=profile.inflight_appends_max,
                 tail_bytes_max=profile.tail_bytes_max,
