@@ -50,7 +50,6 @@ class ReplicaChecks:
         self._raft = raft
         self._state = state
         self._applier = applier
-        self._snapshotting = snapshotting
         self.repair = Repair(raft=raft, state=state, applier=applier, snapshotting=snapshotting, rounds=rounds)
         self.passed = self.failed = self.skipped = self.repairs = 0
         self.passed_index = 0
@@ -114,7 +113,7 @@ class ReplicaChecks:
             self.divergence = None
             self.repairs += 1
             _log.warning("the state machine was repaired: it is that of the leader's snapshot")
-        self._applier.is_held = self._snapshotting.is_held = False
+        self._applier.is_held = False
         if digest.history:
             # Not a check, since it is the leader's own digest; but so the leader learns of the repair at once.
             self._unsaid = [digest.history[-1]]
@@ -276,7 +275,7 @@ class ReplicaChecks:
         if self.divergence is None:
             _log.error("at index %d the state of this node is not that of the majority: it will be replaced", index)
             self.divergence = Divergence(index, *known)
-        self._applier.is_held = self._snapshotting.is_held = True
+        self._applier.is_held = True
 
     def _mend(self, divergence: Divergence, now: float, effects: Effects) -> None:
         """Hand over, if this is the leader; else ask the leader for its state."""

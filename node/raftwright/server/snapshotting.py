@@ -26,8 +26,6 @@ class Snapshotting:
         """Asked for, whatever was counted."""
         self.must_free = False
         """The disk is full: one is wanted, and no log stays behind it for followers."""
-        self.is_held = False
-        """The state is known to be wrong: none is taken of it."""
         self._running = False
         self._retry_at = float("-inf")
         self._last_index = state.applied_index
@@ -48,7 +46,7 @@ class Snapshotting:
         if self._since is None:
             self._since = now
         applied = self._state.applied_id
-        if self._running or self.is_held or now < self._retry_at or applied.index <= self._last_index:
+        if self._running or now < self._retry_at or applied.index <= self._last_index:
             return None
         progress = Progress(self.commands, self.bytes, now - self._since)
         if not (self.is_wanted or self.must_free or self.policy.is_due(progress)):
