@@ -36,13 +36,16 @@ def fresh(machine: KvMachine | None = None) -> ReplicatedState:
 
 
 def some_entries(first: int, last: int) -> list[Entry]:
-    return [
-        entry(index, Put(f"k{index % 7}", b"x"), Delete(f"k{index % 5}"), session=bytes([index % 3 + 1]) * 16,
-              first_seq=index)
-        if index % 2
-        else entry(index, Put(f"k{index % 7}", b"y"))
-        for index in range(first, last + 1)
-    ]  # fmt: skip
+    """Writes with and without a session, and some that repeat an earlier one of theirs."""
+    return [write_at(index) for index in range(first, last + 1)]
+
+
+def write_at(index: int) -> Entry:
+    if index % 2 == 0:
+        return entry(index, Put(f"k{index % 7}", b"y"))
+    number = index - 6 if index % 10 == 7 else index
+    commands = Put(f"k{number % 7}", b"x"), Delete(f"k{number % 5}")
+    return entry(index, *commands, session=bytes([number % 3 + 1]) * 16, first_seq=number + 10)
 
 
 def made(state: ReplicatedState, entries: Sequence[Entry]) -> list[tuple[int, bytes | None]]:
