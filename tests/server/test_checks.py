@@ -4,14 +4,16 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from raftwright.kv.store import KvMachine
 from raftwright.server.digests import INTERVAL_ENTRIES
 from raftwright.server.machine import Applied, ApplyContext
+from raftwright.server.state import DIGEST_SECTION
 from raftwright.server.wire import DigestReport, DigestVerdict, StateChunk, StateRequest
 from tests.server.drivers import Cluster
-from tests.server.replicas import Replicas
+from tests.server.replicas import Replicas, sections_of
 
 AT = 100
 """Index of the entry that a wrong machine gets wrong."""
@@ -74,6 +76,7 @@ def test_a_follower_in_the_minority_is_named_held_back_and_repaired() -> None:
     assert cluster.adopted == [2]
     assert cluster[2].checks.repairs == 1
     assert not cluster[2].is_restoring
+    assert not cluster[1].checks.minority, "the leader knows, without another write"
     assert len(set(cluster.states().values())) == 1
     cluster.writes(600)
     cluster.wait(3.0)
@@ -261,6 +264,19 @@ def test_two_voters_of_unequal_versions_are_no_alarm() -> None:
     cluster.wait(20.0)
     assert checks(cluster) == {1: (0, 0, 2), 2: (0, 0, 2)}
     assert not any(driver.checks.alarm for driver in cluster.drivers.values())
+
+
+def test_a_member_that_cannot_go_on_with_its_chain_passes_nothing() -> None:
+    cluster = led_by(Replicas(3), 1)
+    disk = cluster.disks[2]
+    disk.snapshot = msgspec.msgpack.encode([each for each in sections_of(disk.snapshot) if each[0] != DIGEST_SECTION])
+    cluster.restart(2)
+    cluster.writes(600)
+    cluster.wait(20.0)
+    passed, failed, skipped = checks(cluster)[2]
+    assert (passed, failed) == (0, 0)
+    assert skipped >= 2
+    assert all(cluster[number].checks.passed >= 2 for number in (1, 3))
 
 
 def test_a_lone_voter_passes_nothing() -> None:

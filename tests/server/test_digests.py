@@ -101,6 +101,7 @@ def test_what_became_of_a_session_counts_too() -> None:
     other.sessions.expire(1 << 60)  # it forgot what the others remember
     rest = [noop(index) for index in range(4, 257)]
     assert made(fresh(), [write, again, *rest]) != made(other, [again, *rest])
+    assert made(fresh(), [write, again, *rest]) != made(fresh(), [write, noop(3), *rest]), "that it was a repeat"
 
 
 def test_a_chain_that_cannot_go_on_is_not_compared_before_the_next_epoch_and_then_is() -> None:
