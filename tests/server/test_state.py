@@ -249,12 +249,13 @@ blobs = st.builds(
 payloads = st.lists(blobs, max_size=3).map(encode_payload) | st.binary(max_size=10)
 
 
-@settings(max_examples=200)
-@given(
-    st.lists(
-        st.tuples(payloads, st.sampled_from([0, 1, RETENTION_MS // 2, RETENTION_MS + 1]), st.booleans()), max_size=15
-    )
+_steps = st.lists(
+    st.tuples(payloads, st.sampled_from([0, 1, RETENTION_MS // 2, RETENTION_MS + 1]), st.booleans()), max_size=15
 )
+
+
+@settings(max_examples=200)
+@given(_steps)
 def test_replicas_are_equal_whatever_snapshots_lie_between(steps: list[tuple[bytes, int, bool]]) -> None:
     straight, detour = fresh(), fresh()
     time_ms = 0
@@ -265,6 +266,50 @@ def test_replicas_are_equal_whatever_snapshots_lie_between(steps: list[tuple[byt
         if through_snapshot:
             detour = copy_of(detour)
     assert section_bytes(straight) == section_bytes(detour)
+
+
+@settings(max_examples=150)
+@given(_steps, st.lists(st.integers(1, 400), min_size=1, max_size=5), st.booleans())
+def test_a_replay_comes_to_the_same_as_entry_by_entry(
+    steps: list[tuple[bytes, int, bool]], cuts: list[int], has_long_tail: bool
+) -> None:
+    entries: list[Entry] = []
+    time_ms = 0
+    for payload, passed_ms, _ in steps:
+        time_ms += passed_ms
+        entries.append(entry(len(entries) + 1, payload, time_ms=time_ms))
+    if has_long_tail:  # over the index at which a digest is made
+        plain = [encode_payload([blob(Put(f"k{number % 7}", b"v"), Delete("k0"))]) for number in range(300)]
+        entries += [entry(len(entries) + 1 + n, payload, time_ms=time_ms + n) for n, payload in enumerate(plain)]
+        entries.append(entry(len(entries) + 1, b"", EntryKind.NOOP, time_ms=time_ms + 300))
+    one_by_one, replayed = fresh(), fresh()
+    count = sum(outcome.origin.count for one in entries for outcome in one_by_one.apply(one))
+    replayed_count = start = 0
+    for cut in cuts * (len(entries) // min(cuts) + 1):
+        if start < len(entries):
+            replayed_count += replayed.replay(entries[start : start + cut])
+            start += cut
+    assert replayed_count == count
+    assert section_bytes(replayed) == section_bytes(one_by_one)
+    assert list(replayed.digest.history) == list(one_by_one.digest.history)
+
+
+def test_a_machine_that_reads_its_context_is_never_given_several_entries_at_once() -> None:
+    class Careful(KvMachine):
+        ignores_context = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.indexes: list[int] = []
+
+        def apply(self, commands: list[Command], context: ApplyContext) -> Applied:
+            self.indexes.append(context.index)
+            return super().apply(commands, context)
+
+    machine = Careful()
+    state = ReplicatedState(machine)
+    assert state.replay([entry(n, encode_payload([blob(Put("a", b"1"))])) for n in range(1, 5)]) == 4
+    assert machine.indexes == [1, 2, 3, 4]
 
 
 def example() -> ReplicatedState:

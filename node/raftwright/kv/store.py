@@ -50,6 +50,8 @@ class KvMachine:
 
     name = "kv"
     version = snapshot.VERSION
+    ignores_context = True
+    """What a command does here depends on the state alone."""
 
     def __init__(self, limits: CommandLimits | None = None) -> None:
         self.limits = limits or CommandLimits()

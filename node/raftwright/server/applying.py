@@ -20,6 +20,8 @@ COMMANDS_A_RUN = 8192
 """So many commands are applied before other work has its turn; about ten milliseconds."""
 ENTRIES_A_RUN = 2048
 BYTES_A_RUN = 4 << 20
+REPLAY_BYTES_A_RUN = 512 << 10
+"""Of entries that are not this leader's own, whose commands are not counted before they are decoded."""
 
 
 class Applier:
@@ -58,12 +60,36 @@ class Applier:
             waiting = self._next(effects)
             if not waiting:
                 return
+            if not self._writes.proposed:
+                if not self._replay(waiting[: max(1, entries - self.entries)]):
+                    continue
+                effects.again = self._state.applied_index < self._raft.commit_index
+                return
             for entry in waiting:
                 self._apply(entry, now, effects)
                 size += len(entry.payload)
                 if self.commands >= commands or self.entries >= entries or size >= BYTES_A_RUN:
                     effects.again = self._state.applied_index < self._raft.commit_index
                     return
+
+    def _replay(self, entries: Sequence[Entry]) -> bool:
+        """Apply entries that are not this leader's own: no more of them than suits one run. True if that is enough."""
+        size, taken = 0, 0
+        for entry in entries:
+            size += len(entry.payload)
+            taken += 1
+            if entry.kind == EntryKind.MEMBERSHIP:
+                self.membership = Membership.decode(entry.payload)
+            if size >= REPLAY_BYTES_A_RUN:
+                break
+        count = self._state.replay(entries[:taken])
+        last = entries[taken - 1]
+        self.entries += taken
+        self.commands += count
+        self._snapshotting.commands += count
+        self._snapshotting.bytes += size
+        self.lags.note(last.index, count, size, last.time_ms)
+        return size >= REPLAY_BYTES_A_RUN or taken >= ENTRIES_A_RUN
 
     def _next(self, effects: Effects) -> Sequence[Entry]:
         """The next committed entries: from the cache, from what was loaded, or none yet and a load is asked for."""

@@ -53,6 +53,9 @@ class Machine(Protocol):
     `digest_version`, an int: see `server/digests.py`.
     """
 
+    # A machine may also say `ignores_context = True`: `apply` reads nothing of its context, so that the commands of
+    # several entries may come in one call.
+
     name: str
     """Says what the snapshots are of; a node refuses those of another machine."""
     version: int

@@ -133,6 +133,66 @@ class ReplicatedState:
             digest.make(index, self.time_ms)
         return outcomes
 
+    def replay(self, entries: Sequence[Entry]) -> int:
+        """`apply` for entries whose outcomes nobody here waits for: how many commands they held.
+
+        It comes to the same. But the commands of consecutive entries go in one call to a machine that says that it
+        reads no context, which makes a replay of many small entries more than twice as fast.
+        """
+        if not getattr(self.machine, "ignores_context", False):
+            return sum(outcome.origin.count for entry in entries for outcome in self.apply(entry))
+        digest, count = self.digest, 0
+        waiting: list[Any] = []
+        for entry in entries:
+            # An entry that begins a new span of log time makes a digest: that is for `apply`.
+            commands = self._plain_commands(entry) if entry.time_ms < digest.span_ends else None
+            if commands is None:
+                self._run_waiting(waiting, entry)
+                waiting = []
+                count += sum(outcome.origin.count for outcome in self.apply(entry))
+                continue
+            index = entry.index
+            assert index == self.applied_index + 1, f"entry {index} after {self.applied_index}"
+            if entry.time_ms > self.time_ms:
+                self.time_ms = entry.time_ms
+                self.sessions.expire(entry.time_ms)
+            waiting += commands
+            count += len(commands)
+            self.applied_index = index
+            self.applied_term = entry.term
+            digest.size += len(entry.payload)
+            if not index % INTERVAL_ENTRIES or digest.size >= INTERVAL_BYTES:
+                self._run_waiting(waiting, entry)
+                waiting = []
+                digest.make(index, self.time_ms)
+        self._run_waiting(waiting, entries[-1])
+        return count
+
+    def _plain_commands(self, entry: Entry) -> list[Any] | None:
+        """The commands of an entry without sessions and without faults; None of any other."""
+        if entry.kind != _COMMANDS or entry.version != PAYLOAD_VERSION:
+            return None
+        blobs = decode_payload(entry.payload)
+        if isinstance(blobs, InvalidPayload):
+            return None
+        found: list[Any] = []
+        for blob in blobs:
+            if blob.origin.session:
+                return None
+            try:
+                commands = self.machine.decode(blob.data)
+            except InvalidCommand:
+                return None
+            if len(commands) != blob.origin.count:
+                return None
+            found += commands
+        return found
+
+    def _run_waiting(self, commands: list[Any], last: Entry) -> None:
+        if commands:
+            context = ApplyContext(last.index, last.term, self.time_ms)
+            self.digest.results += self.machine.apply(commands, context).results
+
     def _apply_commands(self, entry: Entry, decoded: Sequence[list[Any] | None] | None) -> list[BlobOutcome]:
         if entry.version != PAYLOAD_VERSION:
             raise _unsupported_version(entry, PAYLOAD_VERSION)
