@@ -23,6 +23,7 @@ class Wrong(KvMachine):
     """Gets one entry wrong: the revision, and with it the results of all that follows."""
 
     by = 1
+    ignores_context = False
 
     def apply(self, commands: list[Any], context: ApplyContext) -> Applied:
         applied = super().apply(commands, context)

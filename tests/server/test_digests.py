@@ -163,6 +163,8 @@ def test_a_machine_that_lacks_memory_for_its_digest_stops_the_node() -> None:
 
 def test_a_snapshot_that_contradicts_a_known_digest_is_refused_and_nothing_changes() -> None:
     class Wrong(KvMachine):
+        ignores_context = False
+
         def apply(self, commands: list[Any], context: ApplyContext) -> Applied:
             applied = super().apply(commands, context)
             self.revision += context.index == 100

@@ -42,6 +42,7 @@ def test_nothing_false_is_found(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
 class Unlucky(KvMachine):
     """All nodes' machines together go wrong once."""
 
+    ignores_context = False
     index: int
     is_over: list[bool]
 
