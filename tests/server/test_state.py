@@ -246,11 +246,14 @@ blobs = st.builds(
     st.booleans(),
     st.integers(0, 4),
 )
-payloads = st.lists(blobs, max_size=3).map(encode_payload) | st.binary(max_size=10)
+payloads = st.lists(blobs | st.builds(wrong_count), max_size=3).map(encode_payload) | st.binary(max_size=10)
 
 
 _steps = st.lists(
-    st.tuples(payloads, st.sampled_from([0, 1, RETENTION_MS // 2, RETENTION_MS + 1]), st.booleans()), max_size=15
+    st.tuples(
+        payloads, st.sampled_from([0, 1, 4000, RETENTION_MS // 2, RETENTION_MS - 1000, RETENTION_MS + 1]), st.booleans()
+    ),
+    max_size=15,
 )
 
 
@@ -292,6 +295,23 @@ def test_a_replay_comes_to_the_same_as_entry_by_entry(
     assert replayed_count == count
     assert section_bytes(replayed) == section_bytes(one_by_one)
     assert list(replayed.digest.history) == list(one_by_one.digest.history)
+
+
+def test_a_replay_runs_no_blob_whose_count_is_wrong() -> None:
+    lying = Blob(Origin(count=3), encode_blob([encode_command(Put("a", b"1"))]))
+    state = fresh()
+    assert state.replay([entry(1, encode_payload([lying]))]) == 3
+    assert state.machine.get("a") is None  # type: ignore[attr-defined]
+
+
+def test_sessions_are_forgotten_in_a_replay_as_log_time_passes() -> None:
+    plain = encode_payload([blob(Put("a", b"1"))])
+    state = fresh()
+    apply(state, blob(Put("s", b""), session=SESSION, first_seq=1), time_ms=1)
+    state.replay([entry(2, plain, time_ms=RETENTION_MS)])
+    assert len(state.sessions) == 1
+    state.replay([entry(3, plain, time_ms=RETENTION_MS + 2)])
+    assert len(state.sessions) == 0
 
 
 def test_a_machine_that_reads_its_context_is_never_given_several_entries_at_once() -> None:
