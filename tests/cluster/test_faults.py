@@ -92,6 +92,21 @@ async def test_a_disk_that_the_log_filled_is_freed_by_a_snapshot(small_disk: Pat
         assert await call(cluster, "node1", "GET", "/v1/kv/same") == (200, value)
 
 
+async def test_the_log_does_not_grow_without_end_under_steady_writes(tmp_path: Path) -> None:
+    flags = ["--segment-bytes-max", "4MiB", "--log-cache-bytes-max", "1MiB", "--snapshot-every-log-bytes", "4MiB"]
+    async with cluster_of(tmp_path, 3, flags=flags) as cluster:
+        leader = await leader_of(cluster)
+        value = os.urandom(256 << 10)
+        for number in range(320):  # 80 MiB, of one key
+            assert await call(cluster, leader, "PUT", "/v1/kv/same", value) == (200, {"revision": number + 1})
+        sizes = {
+            name: sum(path.stat().st_size for path in cluster.data_directory(name).rglob("*") if path.is_file())
+            for name in cluster.nodes
+        }
+        # Two snapshots' worth of log, the segments ready ahead, and two snapshots.
+        assert all(size < 32 * MIB for size in sizes.values()), sizes
+
+
 async def test_a_leader_that_was_stopped_for_longer_than_its_lease_serves_no_stale_read(tmp_path: Path) -> None:
     async with cluster_of(tmp_path) as cluster:
         leader = await leader_of(cluster)

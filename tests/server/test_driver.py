@@ -304,6 +304,21 @@ def test_a_full_disk_refuses_client_writes_and_hands_leadership_over() -> None:
     assert any(driver.is_leader for driver in cluster.drivers.values())
 
 
+def test_writes_wait_for_a_segment_that_is_on_its_way() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    cluster[1].set_room_bytes(0, disk_is_full=False)
+    cluster.write(1, "k", "write")
+    cluster.settle()
+    assert cluster.answer_of("write") is None
+    assert not cluster[1].proposer.is_full
+    cluster[1].set_room_bytes(1 << 30, disk_is_full=False)
+    cluster.settle()
+    answer = cluster.answer_of("write")
+    assert answer is not None
+    assert answer.error is None
+
+
 def test_a_follower_with_a_full_disk_takes_no_commands_but_follows() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()

@@ -189,9 +189,11 @@ class Driver:
         """Raises NotLeader or TransferImpossible."""
         self.raft.step(TransferLeadership(now=now, target=target))
 
-    def set_room_bytes(self, room_bytes: int) -> None:
-        """What the log can still take without its reserve."""
+    def set_room_bytes(self, room_bytes: int, *, disk_is_full: bool = True) -> None:
+        """What the log can still take without its reserve; and whether more could not be prepared for want of space,
+        or is on its way."""
         self.proposer.room_bytes = room_bytes
+        self.proposer.disk_is_full = disk_is_full
 
     def close(self) -> None:
         """Take no more writes; what is under way is finished."""

@@ -79,7 +79,7 @@ class Glue:
         """Own every task of the glue until cancelled, or until a failure that ends the node."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self.driver.set_room_bytes(self.storage.room_bytes)
+                self._tell_room()
                 self._prepare()
                 self.poke()
                 await self.failed
@@ -242,7 +242,7 @@ class Glue:
         return None if finished is None else (finished, self.storage.finish_received(finished))
 
     def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
-        self.driver.set_room_bytes(self.storage.room_bytes)
+        self._tell_room()
         self.driver.persisted(received, clock.now())
         self._prepare()
 
@@ -250,7 +250,7 @@ class Glue:
         self.driver.entries_for_apply(entries)
 
     def _compacted(self, _: None) -> None:
-        self.driver.set_room_bytes(self.storage.room_bytes)
+        self._tell_room()
 
     def _in_disk_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         if self._closed:
@@ -266,6 +266,9 @@ class Glue:
             return
         then(future.result())
         self.poke()
+
+    def _tell_room(self) -> None:
+        self.driver.set_room_bytes(self.storage.room_bytes, disk_is_full=self._prepare_at > 0.0)
 
     def _prepare(self) -> None:
         """Fill the next segment ahead of need. A full disk is met here, and only here, and passes."""
@@ -294,7 +297,7 @@ class Glue:
             self._prepare_at = 0.0
         finally:
             self._preparing = False
-            self.driver.set_room_bytes(self.storage.room_bytes)
+            self._tell_room()
 
     def _load(self, load: LoadEntries | LoadChunk) -> None:
         if isinstance(load, LoadEntries):

@@ -52,6 +52,8 @@ class Proposer:
         self._request_timeout_s = request_timeout_s
         self.room_bytes = 1 << 62
         """What the log can still take without its reserve. The glue keeps it up to date."""
+        self.disk_is_full = False
+        """Little room is so for want of space. If not, the next segment is on its way: writes wait for it."""
         self.is_full = False
         """Client writes were refused for want of disk space when the last one came."""
         self.is_closing = False
@@ -130,7 +132,8 @@ class Proposer:
     def _propose_all(self, now: float, wall_ms: int, effects: Effects) -> None:
         while self._writes.queue:
             if self.room_bytes <= 2 * self._entry_bytes_max + self._writes.queue[0].size:
-                self._refuse_full(now, effects)
+                if self.disk_is_full:
+                    self._refuse_full(now, effects)
                 return
             writes = self._writes.take(self._entry_bytes_max)
             payload = encode_payload([write.blob for write in writes])

@@ -51,6 +51,8 @@ class SimGlue:
         self.workers = Workers(outside)
         self._world: World = outside.world
         self._preparing = False
+        self._is_full = False
+        """The last try to prepare a segment failed for want of space."""
         self.prepare()
 
     def carry_out(self, effects: Effects) -> None:
@@ -100,7 +102,7 @@ class SimGlue:
         self.prepare()
 
     def _measure(self, _: None) -> None:
-        self.driver.set_room_bytes(self.storage.room_bytes)
+        self.driver.set_room_bytes(self.storage.room_bytes, disk_is_full=self._is_full)
 
     def _load(self, load: LoadEntries | LoadChunk) -> None:
         if isinstance(load, LoadEntries):
@@ -136,6 +138,7 @@ class SimGlue:
         full: list[DiskFull] = []
         yield partial(_unless_full, self.storage.prepare, full)
         self._preparing = False
+        self._is_full = bool(full)
         self._measure(None)
         if full:
             self._world.counts["segments not prepared: disk full"] += 1

@@ -207,7 +207,7 @@ class SimNode:
         state.restore(storage.open_snapshot().sections())
         self.recovered = storage.recovered
         driver = self._make_driver(state, self.recovered)
-        driver.set_room_bytes(storage.room_bytes)
+        driver.set_room_bytes(storage.room_bytes, disk_is_full=False)
         self.glue = SimGlue(outside=self, driver=driver, storage=storage)
         raft = driver.raft
         self.world.trace(f"{self} starts: {raft.hard_state}, log to {raft.log.last_id}, snapshot {raft.commit_index}")

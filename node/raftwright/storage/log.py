@@ -97,8 +97,7 @@ class Log:
     @property
     def needs_prepare(self) -> bool:
         # Without the lock: an event loop asks this, and a read may hold the lock while the disk is slow.
-        ready, current = len(self._prepared), self._index.current
-        return ready == 0 or (ready < PREPARED and 2 * current.end > current.capacity)
+        return len(self._prepared) < PREPARED
 
     @property
     def room_bytes(self) -> int:

@@ -259,7 +259,7 @@ class Storage:
 
     @property
     def needs_prepare(self) -> bool:
-        """The segment in use is over half full and no next one is ready, or there is no reserve."""
+        """No next segment is ready, or there is no reserve."""
         return self._log.needs_prepare
 
     @property
