@@ -24,6 +24,8 @@ from raftwright.storage.errors import StorageError, WrongStore
 
 _log = logging.getLogger(__name__)
 
+GC_AT_FIRST, GC_THEN = (500_000, 50, 1000), (50_000, 20, 100)
+GC_AT_FIRST_S = 30.0
 EXIT_STOPPED, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
 
@@ -34,7 +36,8 @@ def run_node(settings: NodeSettings, read_again: Callable[[], NodeSettings] | No
     On SIGHUP, what `read_again` returns takes effect as far as it may."""
     _set_up_logging(settings)
     # The state is millions of long-lived objects: looking through them all over and over finds nothing.
-    gc.set_threshold(50_000, 20, 100)
+    # At first, while the log is replayed, all that is made lasts.
+    gc.set_threshold(*GC_AT_FIRST)
     try:
         machine = load_machine(settings.state_machine) if settings.state_machine else None
     except ValueError as error:
@@ -52,6 +55,7 @@ def run_node(settings: NodeSettings, read_again: Callable[[], NodeSettings] | No
 async def _run(settings: NodeSettings, machine: Machine | None, read_again: Callable[[], NodeSettings] | None) -> int:
     node = Node(settings, machine)
     loop = asyncio.get_running_loop()
+    loop.call_later(GC_AT_FIRST_S, gc.set_threshold, *GC_THEN)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     if read_again is not None:
