@@ -69,10 +69,6 @@ class Proposer:
 
     # In
 
-    @property
-    def has_singles(self) -> bool:
-        return bool(self._tokens)
-
     def write(self, write: Write) -> None:
         """Queue a blob. Raises TooManyRequests or ShuttingDown."""
         if self.is_closing:

@@ -17,6 +17,7 @@ from raftwright.raft.membership import Membership
 from raftwright.raft.raft import Raft, RaftSettings
 from raftwright.server.driver import Driver, DriverSettings
 from raftwright.server.effects import Answer, ReadDone
+from raftwright.server.founding import FOUNDING_ID
 from raftwright.server.machine import Machine
 from raftwright.server.state import BlobOutcome, ReplicatedState
 from raftwright.server.wire import PeerMessage
@@ -29,7 +30,6 @@ from raftwright.sim.world import Violation, World
 from raftwright.storage.errors import DiskFull, StorageError, SyncFailed
 from raftwright.storage.storage import Storage, StorageSettings
 
-FOUNDING_ID = EntryId(1, 1)
 WALL_EPOCH_MS = 1_700_000_000_000
 CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
 """What becomes of un-synced bytes in a crash. None: only the process ends, and the machine goes on."""
