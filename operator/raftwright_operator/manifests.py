@@ -1,0 +1,1 @@
+"""The objects of one RaftCluster, as Kubernetes takes them: PURE."""

@@ -1,0 +1,1 @@
+"""Sees one RaftCluster: its objects and what its nodes say."""

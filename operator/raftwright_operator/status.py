@@ -1,0 +1,1 @@
+"""The status of one RaftCluster, from what was seen and decided: PURE."""
