@@ -11,6 +11,7 @@ import typer
 from raftwright import __version__
 from raftwright.cli.common import EXIT_HELP, say
 from raftwright.cli.demo import demo
+from raftwright.cli.health import health
 from raftwright.cli.keys import delete, get, list_keys, put
 from raftwright.cli.local import local
 from raftwright.cli.members import app as members
@@ -59,6 +60,7 @@ def build(*, with_node: bool) -> typer.Typer:
         "local": local,
         "node": node_command(with_settings=with_node),
         "status": status,
+        "health": health,
         "get": get,
         "put": put,
         "delete": delete,
