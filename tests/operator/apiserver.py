@@ -1,4 +1,4 @@
-"""A real kube-apiserver on a real etcd, without a kubelet or controllers: what tests of the operator and the chart talk to.
+"""A real kube-apiserver on a real etcd, without a kubelet or controllers: what tests of operator and chart talk to.
 
 The fixture `api_server` in `tests/conftest.py` is one for the whole session; a test that measures starts its own. Rule:
 nothing here pretends: the programs are Kubernetes' own, found on PATH, and without them the test says so.
@@ -104,11 +104,10 @@ class ApiServer:
         return json.loads(raw) if raw.startswith(b"{") else raw.decode()
 
     def kubectl(self, *arguments: str, objects: Sequence[Mapping[str, Any]] = ()) -> subprocess.CompletedProcess[str]:
-        """Runs it, with `objects` as the YAML that it reads (`-f -`). A refusal is in `returncode` and `stderr`."""
+        """Runs it, with `objects` as what it reads (`-f -`). A refusal is in `returncode` and `stderr`."""
         return subprocess.run(
             ["kubectl", *arguments],
-            input=yaml.safe_dump_all(objects) if objects else None,
-            stdin=None if objects else subprocess.DEVNULL,
+            input="\n---\n".join(json.dumps(each) for each in objects),
             env=self.environment,
             capture_output=True,
             text=True,
