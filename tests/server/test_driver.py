@@ -208,6 +208,27 @@ def test_a_forward_whose_stream_broke_is_unknown_without_a_session_and_repeated_
     assert cluster[leader].state.machine.revision == 2  # type: ignore[attr-defined]  # the session's ran once
 
 
+def test_a_forward_that_never_left_waits_for_the_stream_and_is_made_once() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = next(number for number in cluster.drivers if number != leader)
+    for key in "abc":
+        cluster.write(follower, key, key)
+        cluster.run(follower)
+    unsent = [message.id for _, message in cluster.network if isinstance(message, Forward)]
+    cluster.network.clear()  # there is no stream to the leader, though the leader's to this node is up
+    assert len(unsent) == 3
+    cluster[follower].unsent(leader, unsent)
+    cluster.run(follower)
+    assert not [message for _, message in cluster.network if isinstance(message, Forward)], "nothing is tried in vain"
+    cluster.wait(0.3)
+    answers = [cluster.answer_of(key) for key in "abc"]
+    assert [answer and answer.error for answer in answers] == [None, None, None]
+    machine = cluster[leader].state.machine
+    revisions = [machine.decode_results(answer.encoded or b"") for answer in answers if answer]
+    assert revisions == [[1], [2], [3]], "in the order in which they came"
+
+
 def test_a_repeated_write_that_fails_in_the_end_does_not_say_that_it_never_happened() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()

@@ -17,6 +17,7 @@ from raftwright.server.addresses import FirstMember
 from raftwright.server.errors import OutcomeUnknown
 from raftwright.server.founding import make_durable
 from raftwright.server.machine import ApplyContext
+from raftwright.server.peer_streams import PeerStream
 from raftwright.server.settings import SettingsError
 from tests.cluster.support import free_port
 from tests.machine.machines import Append, Bytes, Fail, Set, Table
@@ -42,6 +43,31 @@ async def three(directory: Path, **values: Any) -> AsyncIterator[dict[str, raftw
         }
         await nodes["a"].read_index(timeout_s=20)
         yield nodes
+
+
+async def test_a_write_waits_for_the_stream_to_the_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port(2)
+    members = f"a=127.0.0.1:{port};b=127.0.0.1:{port + 1},nonVoting"
+    may_connect = asyncio.Event()
+    connect = PeerStream._connect
+
+    async def connect_late(self: PeerStream) -> None:
+        if self.peer == 1:
+            await may_connect.wait()
+        await connect(self)
+
+    monkeypatch.setattr(PeerStream, "_connect", connect_late)
+    async with (
+        raftwright.Node(state_machine=Table(), name="a", data_dir=tmp_path / "a", members=members),
+        raftwright.Node(state_machine=Table(), name="b", data_dir=tmp_path / "b", members=members) as node,
+    ):
+        while node.leader is None:  # noqa: ASYNC110  # by the leader's own stream to it
+            await asyncio.sleep(0.01)
+        write = asyncio.create_task(node.propose(Set("k", 7)))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        may_connect.set()
+        assert await write == 1
 
 
 def leader_of(nodes: dict[str, raftwright.Node]) -> raftwright.Node:

@@ -14,7 +14,7 @@ from raftwright.raft.membership import Addresses, Member, Membership, first_memb
 from raftwright.raft.messages import AppendEntries, TimeoutNow
 from raftwright.server.peer_streams import HELLO_HEADER, REFUSAL_HEADER, STREAM_PATH
 from raftwright.server.peers import IDENTITY_PATH, LocalIdentity, PeerTransport
-from raftwright.server.wire import PeerHello, PeerMessage, encode_frame
+from raftwright.server.wire import Forward, PeerHello, PeerMessage, encode_frame
 
 
 class Peer:
@@ -124,6 +124,22 @@ async def test_messages_go_both_ways() -> None:
         back = AppendEntries(from_id=2, to_id=1, term=5, prev=ZERO, commit_index=0, round=1)
         assert await b.send_until_received(a, back) == back
         assert a.transport.is_connected(2)
+
+
+async def test_a_write_for_a_peer_without_a_stream_is_known_not_to_have_left() -> None:
+    unsent: list[tuple[int, list[int]]] = []
+    async with pair() as (a, b):
+        b.identity.cluster_id = None  # it refuses every stream for now, as before it is founded
+        a.transport.on_unsent = lambda peer, forwards: unsent.append((peer, forwards))
+        forwards: list[PeerMessage] = [Forward(from_id=1, to_id=2, id=number, blobs=b"x") for number in (7, 8)]
+        a.transport.send({2: [TimeoutNow(from_id=1, to_id=2, term=5), *forwards], 3: forwards[:1]})
+        assert unsent == [(2, [7, 8]), (3, [7])]
+        b.identity.cluster_id = "k" * 32
+        await wait_until(lambda: a.transport.is_connected(2))
+        a.transport.send({2: forwards})
+        assert [await b.received.get(), await b.received.get()] == forwards
+        assert len(unsent) == 2
+        assert a.lost.empty(), "a stream that was never up was not lost"
 
 
 async def test_a_stream_that_breaks_is_reported_and_set_up_again() -> None:

@@ -105,6 +105,7 @@ class Driver:
         self._inbox: list[AnyEvent] = []
         self._forwarded: list[Forward | ForwardReply | ControlRequest | ControlReply] = []
         self._lost_peers: list[int] = []
+        self._unsent: list[int] = []
         self._seen_leader: tuple[int, int | None, bool] = (0, None, False)
         self._seen_membership = -1
         self._seen_removed = False
@@ -153,6 +154,11 @@ class Driver:
         self.proposer.away.add(peer)
         self._lost_peers.append(peer)
         self._inbox.append(StreamLost(now=now, peer=peer))
+
+    def unsent(self, peer: int, forwards: Sequence[int]) -> None:
+        """Forwards that never left this node, since there is no stream to `peer` yet, or none any more."""
+        self.proposer.away.add(peer)
+        self._unsent.extend(forwards)
 
     def persisted(self, received: tuple[SnapshotMeta, bool] | None, now: float) -> None:
         """The round under way is durable. `received`: the snapshot whose last chunk was in it, and if it is right."""
@@ -281,6 +287,9 @@ class Driver:
             self.raft.step(event)
             if isinstance(event, SnapshotTaken):
                 effects.compact = self.raft.log.first_index
+        for number in reversed(self._unsent):
+            self.writes.unsent(number)
+        self._unsent.clear()
         for peer in self._lost_peers:
             self.writes.stream_lost(peer, effects)
         self._lost_peers.clear()

@@ -100,6 +100,7 @@ class Node:
                 say=self._wait,
             )
             self.transport.admit = self.admission.adopt
+            self.transport.on_unsent = self._on_unsent
             self.transport.on_join = partial(answer_join, self.control)
             peers = await listen_to_peers(self.settings, self.transport) if self.settings.peer_listen else None
             clients = ClientServer(self, self.settings, self.metrics) if self.settings.client_listen else None
@@ -238,6 +239,11 @@ class Node:
     def _on_lost(self, peer: int) -> None:
         if self.driver is not None and self.glue is not None:
             self.driver.stream_lost(peer, clock.now())
+            self.glue.poke()
+
+    def _on_unsent(self, peer: int, forwards: list[int]) -> None:
+        if self.driver is not None and self.glue is not None:
+            self.driver.unsent(peer, forwards)
             self.glue.poke()
 
     # What the routes ask (`Service`)

@@ -38,6 +38,7 @@ class Transport(Protocol):
     session: aiohttp.ClientSession | None
     connects: int
     on_lost: Callable[[int], None]
+    on_unsent: Callable[[int, list[int]], None]
     on_removed: Callable[[], None]
 
     def hello_to(self, peer: int, store_id: str, channel: str) -> PeerHello: ...
@@ -62,15 +63,18 @@ class PeerStream:
 
     def send(self, messages: Sequence[PeerMessage]) -> None:
         if not self.connected and self.channel == CONTROL:
-            # Nothing is kept for a peer that is away: it would be stale when it is back. But no write may wait for it.
-            if any(isinstance(message, Forward) for message in messages):
-                asyncio.get_running_loop().call_soon(self.transport.on_lost, self.peer)
+            # Nothing is kept for a peer that is away: it would be stale when it is back.
+            tell_unsent(self.transport, self.peer, messages)
             return
         if len(self._queue) + len(messages) > QUEUED_MESSAGES_MAX:
             _log.warning("the stream to member %d is behind; %d messages are dropped", self.peer, len(self._queue))
-            self._queue.clear()
+            self._drop_queue()
         self._queue.extend(messages)
         self._wake.set()
+
+    def _drop_queue(self) -> None:
+        dropped, self._queue = self._queue, []
+        tell_unsent(self.transport, self.peer, dropped)
 
     async def run(self) -> None:
         delay = BACKOFF_S[0]
@@ -85,7 +89,7 @@ class PeerStream:
                 delay = BACKOFF_S[1] if self.refusal else delay
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 _log.debug("no stream to member %d at %s: %s", self.peer, self.address, error)
-            self._queue.clear()
+            self._drop_queue()
             self._wake.clear()
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, BACKOFF_S[1])
@@ -127,6 +131,7 @@ class PeerStream:
         finally:
             self.connected = False
             await socket.close()
+            self._drop_queue()
             if self.channel == CONTROL:
                 self.transport.on_lost(self.peer)
 
@@ -145,3 +150,10 @@ class PeerStream:
             if self._queue:
                 batch, self._queue = self._queue, []
                 await socket.send_bytes(encode_frame(batch))
+
+
+def tell_unsent(transport: Transport, peer: int, messages: Sequence[PeerMessage]) -> None:
+    """Of what is dropped here, a forwarded write certainly did not happen, and its caller must not wait for it."""
+    forwards = [message.id for message in messages if isinstance(message, Forward)]
+    if forwards:
+        transport.on_unsent(peer, forwards)

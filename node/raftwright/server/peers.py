@@ -26,6 +26,7 @@ from raftwright.server.peer_streams import (
     REMOVED,
     STREAM_PATH,
     PeerStream,
+    tell_unsent,
 )
 from raftwright.server.wire import BULK_MESSAGES, FRAME_BYTES_MAX, PROTOCOL, PeerHello, PeerMessage, decode_frame
 
@@ -69,6 +70,8 @@ class PeerTransport:
         self.identity = identity
         self.on_messages = on_messages
         self.on_lost = on_lost
+        self.on_unsent: Callable[[int, list[int]], None] = lambda peer, forwards: None
+        """Forwards to that peer, by their numbers, that were dropped before any of them left this node."""
         self.membership = Membership()
         self.is_removed: Callable[[int], bool] = lambda member_id: self.membership.was_removed(member_id)
         """Whether that member was removed for good, by what is committed."""
@@ -139,8 +142,10 @@ class PeerTransport:
             control = [message for message in messages if not isinstance(message, BULK_MESSAGES)] if bulk else messages
             for channel, part in ((CONTROL, control), (BULK, bulk)):
                 found = self._streams.get((peer, channel))
-                if part and found is not None:
+                if found is not None and part:
                     found[0].send(part)
+                elif part:
+                    tell_unsent(self, peer, part)
 
     def hello_to(self, peer: int, store_id: str, channel: str) -> PeerHello:
         return PeerHello(

@@ -61,8 +61,8 @@ class Proposer:
         self.commands_forwarded = 0
         self._handed_over_at = float("-inf")
         self.away: set[int] = set()
-        """Peers whose stream was lost and that were not heard of since. Nothing is forwarded to them: it would be
-        dropped on the way, and its caller would wait for the time-out instead of the next leader."""
+        """Peers to which there was no stream, and that were not heard of since. Nothing is forwarded to them: it would
+        be dropped on the way, and its caller would wait for the time-out instead of the next leader."""
         self._encoded: list[bytes] = []
         self._commands: list[Any] = []
         self._tokens: list[Any] = []

@@ -207,6 +207,11 @@ class Writes:
             self._forget(reply.id)
         return write
 
+    def unsent(self, number: int) -> None:
+        """A forward never left this node: its writes wait again, as if nobody had been asked."""
+        self.put_back(write for write in self.forwards.get(number, ()) if write is not None and write.token is not None)
+        self._forget(number)
+
     def stream_lost(self, peer: int, effects: Effects) -> None:
         """Forwards to `peer` may or may not have arrived. A write with a session is sent again, since the session
         makes it happen once; any other is unknown."""
