@@ -1,0 +1,111 @@
+"""The Helm release of the operator, and the operator's pods: installing, changing, killing.
+
+Used by conftest.py, the tests that meddle with the operator, the report and the demo. Its one rule: a change of values
+is waited for, so that the next test meets one operator of known settings.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from e2e.cluster import ROOT, Cluster
+from e2e.kubectl import Object, until
+
+RELEASE, NAMESPACE = "raftwright", "raftwright-system"
+CHART = ROOT / "charts" / "raftwright"
+SELECTOR = "app.kubernetes.io/component=operator"
+WAIT_S = 120
+
+
+class Release:
+    """The operator in a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.kubectl = cluster, cluster.kubectl
+
+    def install(self, *settings: str) -> str:
+        """Or upgrade to these `--set` values, upon those that name this tree's images. Waits until it is ready."""
+        self.cluster.new_namespace(NAMESPACE)
+        sets = [word for setting in (*self._images(), *settings) for word in ("--set", setting)]
+        words = ("--install", RELEASE, str(CHART), "--reset-values", "--wait", f"--timeout={WAIT_S}s")
+        return self.helm("upgrade", *words, *sets)
+
+    def uninstall(self) -> str:
+        return self.helm("uninstall", RELEASE, "--wait")
+
+    def test(self) -> str:
+        return self.helm("test", RELEASE, f"--timeout={WAIT_S}s")
+
+    def _images(self) -> tuple[str, ...]:
+        images = self.cluster.images
+        node_repository, node_tag = images.node.split(":")
+        repository, tag = images.operator.split(":")
+        return (
+            f"image.repository={repository}",
+            f"image.tag={tag}",
+            f"nodeImage.repository={node_repository}",
+            f"nodeImage.tag={node_tag}",
+        )
+
+    def helm(self, *words: str) -> str:
+        """What it prints. RuntimeError with that if it fails."""
+        done = subprocess.run(
+            [str(self.cluster.tools.helm), "--namespace", NAMESPACE, *words],
+            env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=WAIT_S + 60,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"helm {' '.join(words)}: {done.stdout.strip()}")
+        return done.stdout
+
+    @contextmanager
+    def changed(self, *settings: str) -> Iterator[None]:
+        """With other values for as long as the block lasts."""
+        self.install(*settings)
+        try:
+            yield
+        finally:
+            self.install()
+
+    # The operator's pods
+
+    def pods(self) -> list[Object]:
+        """Those that run, and are not on their way out."""
+        found = self.kubectl.items("pods", NAMESPACE, SELECTOR)
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def scale(self, replicas: int) -> None:
+        """Of the deployment itself; waits until as many pods are there."""
+        (deployment,) = self.kubectl.items("deployments", NAMESPACE, SELECTOR)
+        name = deployment["metadata"]["name"]
+        self.kubectl.run("--namespace", NAMESPACE, "scale", "deployment", name, f"--replicas={replicas}")
+
+        def scaled() -> bool:
+            pods = self.kubectl.items("pods", NAMESPACE, SELECTOR)
+            return len(pods) == replicas == len([pod for pod in pods if _is_ready(pod)])
+
+        until(f"{replicas} operators are ready", scaled, within_s=WAIT_S)
+
+    def kill(self) -> None:
+        """Every operator at once, without a word to it. Others start by themselves."""
+        for pod in self.kubectl.items("pods", NAMESPACE, SELECTOR):
+            name = pod["metadata"]["name"]
+            words = ("delete", "pod", name, "--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
+            self.kubectl.run("--namespace", NAMESPACE, *words)
+
+    def await_ready(self) -> None:
+        def ready() -> bool:
+            pods = self.pods()
+            return bool(pods) and all(_is_ready(pod) for pod in pods)
+
+        until("the operator is ready", ready, within_s=WAIT_S)
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
