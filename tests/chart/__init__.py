@@ -1,1 +1,1 @@
-"""Tests of the operator."""
+"""Tests of the Helm chart and the schema in it."""
