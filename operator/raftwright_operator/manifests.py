@@ -1,1 +1,0 @@
-"""The objects of one RaftCluster, as Kubernetes takes them: PURE."""

@@ -1,1 +1,0 @@
-"""The status of one RaftCluster, from what was seen and decided: PURE."""
