@@ -13,7 +13,7 @@ from raftwright_operator.observed import Observed
 from raftwright_operator.spec import RESERVED_SETTINGS, PodTemplate, Spec
 
 CONFIG_HASH = "raftwright.io/config"
-CONFIG_VOLUME, SCRATCH_VOLUME = "raftwright-config", "raftwright-scratch"
+CONFIG_VOLUME, SCRATCH_VOLUME = "config", "tmp"
 USER_ID = 65532
 """Of the image; the volume's group too."""
 SECURITY = {
@@ -79,7 +79,7 @@ def _container(spec: Spec, observed: Observed) -> Manifest:
             {"name": "peer", "containerPort": PEER_PORT, "protocol": "TCP"},
         ],
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": _by("mountPath", [_SCRATCH], spec.pod.volume_mounts, _MOUNTS),
+        "volumeMounts": _by("mountPath", spec.pod.volume_mounts, _MOUNTS),
         **({"resources": dict(spec.resources)} if spec.resources else {}),
         **{name: _probe(probe) for name, probe in PROBES.items()},
     }
@@ -120,9 +120,9 @@ def _volumes(observed: Observed) -> list[Manifest]:
     ]
 
 
-_SCRATCH: Manifest = {"name": SCRATCH_VOLUME, "mountPath": "/tmp"}
-"""For machines and tools that want a temporary file; the node itself makes none. A person may mount another there."""
 _MOUNTS: list[Manifest] = [
+    # For machines and tools that want a temporary file; the node itself makes none.
+    {"name": SCRATCH_VOLUME, "mountPath": "/tmp"},
     {"name": DATA_VOLUME, "mountPath": DATA_DIRECTORY},
     {"name": CONFIG_VOLUME, "mountPath": DIRECTORY, "readOnly": True},
 ]

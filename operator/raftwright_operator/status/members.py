@@ -1,24 +1,30 @@
 """The members as the status lists them, and what follows from the membership alone. Called by `document`, `conditions`.
 
-Rule: the list is of members, not of pods. Without a known membership it stays as it was, for its names tell how many
+Rule: who has an id is a member. Without a known membership those stay listed as they were, for their names tell how many
 pods a set must have.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raftwright_operator.names import SetKind, position
 from raftwright_operator.observed import MemberSeen, Observed
 
+_PARTS = re.compile(r"[0-9]+|[^0-9.+-]+")
 ROLES = {"voter": "voter", "learner": "nonVoting"}
 
 
 def members(observed: Observed, previous: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """In the order of sets and ordinals; names that are none of ours come last."""
+    """In the order of sets and ordinals, pods that are no members yet among them; names that are none of ours last."""
     if observed.membership is None:
-        return [_known({**member, **_of_pod(observed, str(member.get("name")))}) for member in previous]
-    seen = sorted(observed.membership.members, key=lambda member: (_place(observed, member.name), member.id))
-    return [_known({**_of_member(member), **_of_pod(observed, member.name)}) for member in seen]
+        found = [dict(member) for member in previous if member.get("id") is not None]
+    else:
+        found = [_of_member(member) for member in observed.membership.members]
+    names = {member["name"] for member in found}
+    found += [{"name": name} for name in observed.pods if name not in names]
+    found.sort(key=lambda member: (_place(observed, member["name"]), member["name"], member.get("id", 0)))
+    return [_known({**member, **_of_pod(observed, member["name"])}) for member in found]
 
 
 def settled_names(observed: Observed, kind: SetKind) -> frozenset[str]:
@@ -36,12 +42,14 @@ def leader_name(observed: Observed) -> str | None:
 
 
 def version_of(observed: Observed) -> str | None:
-    """The leader's, who is the last to get a new one: so it is the new one when all have it. Without a leader that
-    answers, the first one that is known."""
-    leader = observed.nodes.get(leader_name(observed) or "")
-    if leader is not None and leader.version:
-        return leader.version
-    return next((node.version for _, node in sorted(observed.nodes.items()) if node.version), None)
+    """What the nodes that answer run; the lowest while they differ, so that a new one is there when all have it."""
+    versions = {node.version for node in observed.nodes.values() if node.version}
+    return min(versions, key=_numbers, default=None)
+
+
+def _numbers(version: str) -> tuple[list[tuple[int, str]], str]:
+    """By the numbers in it as numbers: 0.9 is before 0.10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _PARTS.findall(version)], version
 
 
 def _of_member(member: MemberSeen) -> dict[str, Any]:
