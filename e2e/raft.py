@@ -1,118 +1,17 @@
-"""One RaftCluster under test: what a person would do with it, and what one may wait for.
+"""What one may wait for of a RaftCluster.
 
-Used by the tests, the report and the demo. Its one rule: all that it knows is read from Kubernetes or from the nodes,
-each time anew.
+Used by the tests, the report and the demo. Its one rule: every wait has a deadline, and says what it last saw.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
-from e2e.kubectl import Kubectl, Object, until
+from e2e.kubectl import KubectlError, Object, until
+from e2e.resource import Resource, is_ready, role_of
 
 READY_S = 150.0
 """How long a cluster may take to become as asked for; it takes a fraction of this on an idle machine."""
 
 
-class Raft:
-    """The RaftCluster `name` in a namespace."""
-
-    def __init__(self, kubectl: Kubectl, namespace: str, node_address: str, name: str = "db") -> None:
-        self.kubectl, self.namespace, self.name = kubectl, namespace, name
-        self._node_address = node_address
-
-    # What a person does
-
-    def manifest(self, **spec: Any) -> Object:
-        """Small, and reachable from outside, unless `spec` says otherwise."""
-        settled: Object = {"storage": {"size": "256Mi"}, "service": {"type": "NodePort"}, **spec}
-        return {
-            "apiVersion": "raftwright.io/v1alpha1",
-            "kind": "RaftCluster",
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": settled,
-        }
-
-    def apply(self, **spec: Any) -> str:
-        return self.kubectl.apply(self.manifest(**spec))
-
-    def patch(self, spec: Mapping[str, Any]) -> str:
-        merge = json.dumps({"spec": spec})
-        return self._run("patch", "raftcluster", self.name, "--type=merge", f"--patch={merge}")
-
-    def scale(self, replicas: int) -> str:
-        return self._run("scale", "raftcluster", self.name, f"--replicas={replicas}")
-
-    def delete(self, *, wait: bool = True) -> str:
-        return self._run("delete", "raftcluster", self.name, f"--wait={str(wait).lower()}")
-
-    def delete_pod(self, pod: str, *, now: bool = False) -> str:
-        """`now`: killed, without a word to its node."""
-        return self._run("delete", "pod", pod, "--wait=false", *(("--grace-period=0", "--force") if now else ()))
-
-    def _run(self, *arguments: str) -> str:
-        return self.kubectl.run("--namespace", self.namespace, *arguments)
-
-    # What is there
-
-    def resource(self) -> Object | None:
-        return self.kubectl.get("raftclusters", self.name, self.namespace)
-
-    def status(self) -> Object:
-        status: Object = (self.resource() or {}).get("status") or {}
-        return status
-
-    def condition(self, kind: str) -> Object:
-        """Empty if there is none of that kind, or it is of an older generation."""
-        resource = self.resource() or {}
-        for condition in resource.get("status", {}).get("conditions", ()):
-            if condition["type"] == kind and condition["observedGeneration"] == resource["metadata"]["generation"]:
-                found: Object = condition
-                return found
-        return {}
-
-    def members(self) -> dict[str, Object]:
-        """By name, as the status lists them."""
-        return {member["name"]: member for member in self.status().get("members", ())}
-
-    def pods(self) -> dict[str, Object]:
-        found = self.kubectl.items("pods", self.namespace, f"raftwright.io/cluster={self.name}")
-        return {pod["metadata"]["name"]: pod for pod in found}
-
-    def pod_uids(self) -> dict[str, str]:
-        return {name: pod["metadata"]["uid"] for name, pod in self.pods().items()}
-
-    def claims(self) -> dict[str, Object]:
-        """Of its pods, by name; those on their way out count."""
-        found = self.kubectl.items("persistentvolumeclaims", self.namespace)
-        ours = (f"data-{self.name}-",)
-        return {name: claim for claim in found if (name := claim["metadata"]["name"]).startswith(ours)}
-
-    def node_status(self, pod: str) -> Object:
-        """What a pod's node says of itself, by way of the API server."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:7001/proxy/v1/status"
-        found: Object = json.loads(self.kubectl.run("get", "--raw", path))
-        return found
-
-    def endpoint(self) -> str:
-        """`host:port` of the client Service, from outside."""
-        service = self.kubectl.get("services", self.name, self.namespace)
-        assert service is not None
-        (port,) = (port["nodePort"] for port in service["spec"]["ports"] if port["name"] == "client")
-        return f"{self._node_address}:{port}"
-
-    def describe(self) -> str:
-        """In a few words, for messages of failures."""
-        status = self.status()
-        conditions = [
-            f"{condition['type']}={condition['status']} ({condition.get('reason')}: {condition.get('message')})"
-            for condition in status.get("conditions", ())
-        ]
-        pods = {name: _phase(pod) for name, pod in self.pods().items()}
-        members = {member["name"]: member["role"] for member in status.get("members", ())}
-        return f"{'; '.join(conditions) or 'no status'}; members {members}; pods {pods}"
-
-    # What one may wait for
+class Raft(Resource):
+    """A RaftCluster under test."""
 
     def await_condition(self, kind: str, status: str = "True", *, within_s: float = READY_S) -> Object:
         def found() -> Object | None:
@@ -130,8 +29,8 @@ class Raft:
                 return False
             wanted = {f"{self.name}-{ordinal}": "voter" for ordinal in range(voters)}
             wanted |= {f"{self.name}-nonvoting-{ordinal}": "learner" for ordinal in range(non_voting)}
-            roles = {name: _role(member) for name, member in self.members().items()}
-            return roles == wanted == {name: wanted.get(name) for name, pod in self.pods().items() if _is_ready(pod)}
+            roles = {name: role_of(member) for name, member in self.members().items()}
+            return roles == wanted == {name: wanted.get(name) for name, pod in self.pods().items() if is_ready(pod)}
 
         what = f"{voters} voters and {non_voting} non-voting members are settled"
         until(what, found, within_s=within_s, last_seen=self.describe)
@@ -152,23 +51,61 @@ class Raft:
 
         return until(f"an event {reason}", found, within_s=within_s, last_seen=seen)
 
+    # Of its parts
 
-def _role(member: Object) -> str:
-    role: str = member["role"]
-    return "learner" if role in ("learner", "non-voting") else role
+    def await_pods(self, count: int, *, within_s: float = 60.0) -> None:
+        """Ready or not."""
+        until(f"there are {count} pods", lambda: len(self.pods()) == count, within_s=within_s, last_seen=self.describe)
 
+    def await_replaced(self, pod: str, uid: str, *, within_s: float = 60.0) -> None:
+        """Until there is another pod of this name."""
 
-def _is_ready(pod: Object) -> bool:
-    conditions = pod["status"].get("conditions", ())
-    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    return ready and "deletionTimestamp" not in pod["metadata"]
+        def replaced() -> bool:
+            return self.pod_uids().get(pod, uid) != uid
 
+        until(f"{pod} is another pod", replaced, within_s=within_s, last_seen=self.describe)
 
-def _phase(pod: Object) -> str:
-    if "deletionTimestamp" in pod["metadata"]:
-        return "Terminating"
-    for container in pod["status"].get("containerStatuses", ()):
-        if waiting := container.get("state", {}).get("waiting"):
-            reason: str = waiting["reason"]
-            return reason
-    return "Ready" if _is_ready(pod) else str(pod["status"].get("phase"))
+    def await_image(self, image: str, *, within_s: float = READY_S) -> None:
+        """Until the node of each pod runs it."""
+
+        def run_it() -> bool:
+            pods = self.pods().values()
+            return all(pod["spec"]["containers"][0]["image"] == image and is_ready(pod) for pod in pods)
+
+        until(f"all pods run {image}", run_it, within_s=within_s, last_seen=self.describe)
+
+    def await_claims(self, names: set[str], *, within_s: float = 60.0) -> None:
+        until(
+            f"the volumes are {sorted(names)}",
+            lambda: set(self.claims()) == names,
+            within_s=within_s,
+            last_seen=lambda: sorted(self.claims()),
+        )
+
+    def await_member(self, name: str, *, other_than: int, within_s: float = READY_S) -> None:
+        """Until a member of this name is another one, by its id."""
+
+        def replaced() -> bool:
+            return self.member_ids().get(name, other_than) != other_than
+
+        until(f"{name} is another member", replaced, within_s=within_s, last_seen=self.describe)
+
+    def await_member_ready(self, name: str, *, ready: bool, within_s: float = READY_S) -> None:
+        """Until the status says of a member whether its pod is ready."""
+
+        def said() -> bool:
+            member = self.members().get(name)
+            return member is not None and bool(member.get("ready")) == ready
+
+        until(f"{name} is {'' if ready else 'not '}ready", said, within_s=within_s, last_seen=self.members)
+
+    def await_node(self, pod: str, *, within_s: float = 60.0) -> Object:
+        """The status of a pod's node, once it answers."""
+
+        def answer() -> Object | None:
+            try:
+                return self.node_status(pod)
+            except KubectlError:
+                return None
+
+        return until(f"the node of {pod} answers", answer, within_s=within_s, last_seen=self.describe)

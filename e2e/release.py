@@ -14,6 +14,7 @@ from e2e.kubectl import Object, until
 
 RELEASE, NAMESPACE = "raftwright", "raftwright-system"
 CHART = ROOT / "charts" / "raftwright"
+LEASE = "raftwright-operator"
 SELECTOR = "app.kubernetes.io/component=operator"
 WAIT_S = 120
 
@@ -94,9 +95,24 @@ class Release:
     def kill(self) -> None:
         """Every operator at once, without a word to it. Others start by themselves."""
         for pod in self.kubectl.items("pods", NAMESPACE, SELECTOR):
-            name = pod["metadata"]["name"]
-            words = ("delete", "pod", name, "--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
-            self.kubectl.run("--namespace", NAMESPACE, *words)
+            self.kill_pod(pod["metadata"]["name"])
+
+    def kill_pod(self, name: str) -> None:
+        words = ("delete", "pod", name, "--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
+        self.kubectl.run("--namespace", NAMESPACE, *words)
+
+    def lease_holder(self) -> str | None:
+        """The pod of the active operator."""
+        lease = self.kubectl.get("leases", LEASE, NAMESPACE)
+        holder: str | None = lease["spec"].get("holderIdentity") if lease else None
+        return holder or None
+
+    def await_lease(self, *, other_than: str) -> str:
+        def found() -> str | None:
+            holder = self.lease_holder()
+            return holder if holder != other_than else None
+
+        return until(f"an operator other than {other_than} is active", found, within_s=WAIT_S)
 
     def await_ready(self) -> None:
         def ready() -> bool:
@@ -104,6 +120,9 @@ class Release:
             return bool(pods) and all(_is_ready(pod) for pod in pods)
 
         until("the operator is ready", ready, within_s=WAIT_S)
+
+    def await_gone(self) -> None:
+        until("no operator is left", lambda: not self.kubectl.items("pods", NAMESPACE, SELECTOR), within_s=WAIT_S)
 
 
 def _is_ready(pod: Object) -> bool:
