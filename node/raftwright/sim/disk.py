@@ -202,6 +202,8 @@ class SimFiles:
             self._change("mkdir", path, lambda tree: tree.directories.add(path))
 
     def rename(self, old: str, new: str) -> None:
+        if old in self._cached.directories:
+            return self._rename_directory(old, new)
         if old not in self._cached.files:
             raise FileNotFoundError(errno.ENOENT, "no such file", old)
         inode = self._cached.files[old]
@@ -209,6 +211,16 @@ class SimFiles:
         def move(tree: _Tree) -> None:
             tree.files.pop(old, None)
             tree.files[new] = inode
+
+        self._change("rename", new, move)
+
+    def _rename_directory(self, old: str, new: str) -> None:
+        if new in self._cached.directories and self.list(new):
+            raise OSError(errno.ENOTEMPTY, "directory not empty", new)
+
+        def move(tree: _Tree) -> None:
+            tree.files = {_moved(path, old, new): inode for path, inode in tree.files.items()}
+            tree.directories = {_moved(path, old, new) for path in tree.directories}
 
         self._change("rename", new, move)
 
@@ -265,6 +277,10 @@ class SimFiles:
         inode.unsynced.clear()
         inode.cached = bytearray(content)
         inode.medium = bytearray(content)
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    return new + path.removeprefix(old) if path == old or path.startswith(old + "/") else path
 
 
 class SimLock:

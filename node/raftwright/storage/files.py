@@ -58,7 +58,8 @@ class Files(Protocol):
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """Atomic; replaces `new`. Durable after `sync_directory`."""
+        """Atomic; replaces `new`, but of directories only an empty one. Durable after `sync_directory` of both
+        directories."""
         ...
 
     def remove(self, path: str) -> None:

@@ -36,6 +36,8 @@ class StoreIdentity:
     """The member was removed from its cluster, for good."""
     founding: str | None = None
     """A digest of the request by which this store was bootstrapped, so that a repeat is known for one."""
+    replaces: str | None = None
+    """The store that was set aside for this one, in the same directory."""
     revision: int = 1
     """One more with every change: the newer of two whole copies counts."""
 
@@ -51,6 +53,7 @@ def encode(identity: StoreIdentity) -> bytes:
         "has_log": identity.has_log,
         **({"removed": True} if identity.removed else {}),
         **({"founding": identity.founding} if identity.founding is not None else {}),
+        **({"replaces": identity.replaces} if identity.replaces is not None else {}),
     }
     line = json.dumps(document, sort_keys=True).encode() + b"\n"
     return line + b"%08x\n" % zlib.crc32(line)
@@ -107,24 +110,34 @@ def load(files: Files) -> StoreIdentity | None:
             name, why = next(iter(damaged.items()))
             raise CorruptIdentity(name, f"no copy of the identity is whole: {why}")
         return None
-    if len({copy.store_id for copy in whole.values()}) > 1:
-        raise CorruptIdentity(COPIES[0], "the two copies are of two different stores")
     newest = max(whole.values(), key=lambda copy: copy.revision)
+    if len({copy.store_id for copy in whole.values()}) > 1:
+        newest = _successor(*whole.values())
     for name in COPIES:
         if whole.get(name) != newest:
             if name in damaged:
                 _log.warning("%s is damaged (%s); repaired from its copy", name, damaged[name])
-            _save_copy(files, name, newest)
+            save_copy(files, name, newest)
     return newest
+
+
+def _successor(one: StoreIdentity, other: StoreIdentity) -> StoreIdentity:
+    """Of two stores, the one that replaces the other: the crash came between the two copies. CorruptIdentity if none
+    does."""
+    for old, new in ((one, other), (other, one)):
+        if new.replaces == old.store_id and old.removed:
+            return new
+    raise CorruptIdentity(COPIES[0], "the two copies are of two different stores")
 
 
 def save(files: Files, identity: StoreIdentity) -> None:
     """Durable in both copies on return; a crash in between leaves one whole copy at least."""
     for name in COPIES:
-        _save_copy(files, name, identity)
+        save_copy(files, name, identity)
 
 
-def _save_copy(files: Files, name: str, identity: StoreIdentity) -> None:
+def save_copy(files: Files, name: str, identity: StoreIdentity) -> None:
+    """Durable on return, under `name`. Raises DiskFull with the file as it was, SyncFailed."""
     temporary = name + ".tmp"
     try:
         file = files.open(temporary, create=True)
@@ -138,7 +151,7 @@ def _save_copy(files: Files, name: str, identity: StoreIdentity) -> None:
         raise preparing(error, temporary) from error
     try:
         files.rename(temporary, name)
-        files.sync_directory(".")
+        files.sync_directory(name.rpartition("/")[0] or ".")
     except OSError as error:
         raise SyncFailed(f"{name}: {error}") from error
 

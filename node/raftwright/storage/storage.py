@@ -12,7 +12,7 @@ from raftwright.raft.entries import ZERO, Entry, EntryId, HardState, Recovered, 
 from raftwright.raft.membership import Membership
 from raftwright.raft.ready import SnapshotChunk
 from raftwright.storage import identity as identities
-from raftwright.storage import segments, snapshots
+from raftwright.storage import segments, set_aside, snapshots
 from raftwright.storage.errors import (
     CorruptIdentity,
     DiskFull,
@@ -92,6 +92,9 @@ class Storage:
                 raise CorruptIdentity(identities.COPIES[0], "both copies of the identity are gone, and there is data")
             identity = StoreIdentity(store_id=new_store_id)
             identities.save(files, identity)
+        if identity.replaces is not None and not identity.has_log:
+            set_aside.move_away(files)
+            _make_directories(files)
         store_id = bytes.fromhex(identity.store_id)
         if identity.has_log:
             log = Log.open(files, store_id, settings.segment_bytes)
@@ -153,6 +156,14 @@ class Storage:
     def mark_removed(self) -> None:
         """The member that this store belongs to was removed: durable on return, and never undone."""
         self._save(identities.as_removed(self.identity))
+
+    def begin_anew(self, new_store_id: str) -> None:
+        """Set this store, whose member was removed, aside and begin another one in its place: durable on return. To be
+        closed then; the next `open` has the new store, and nothing of this one is read any more.
+
+        Raises DiskFull with this store as it was, SyncFailed."""
+        assert self.identity.removed
+        self.identity = set_aside.begin_anew(self._files, self.identity, identities.check_store_id(new_store_id))
 
     def _save(self, identity: StoreIdentity) -> None:
         if identity != self.identity:
@@ -306,9 +317,11 @@ class Storage:
 
 def _make_directories(files: Files) -> None:
     try:
+        # Also makes renames durable that a process did before it was killed.
+        if files.exists(set_aside.DIRECTORY):
+            files.sync_directory(set_aside.DIRECTORY)
         files.mkdir(segments.DIRECTORY)
         files.mkdir(snapshots.DIRECTORY)
-        # Also makes renames durable that a process did before it was killed.
         files.sync_directory(".")
     except OSError as error:
         raise SyncFailed(f"making the directories failed: {error}") from error
