@@ -121,6 +121,9 @@ class Hibernation:
     voters: int
     non_voting: int
 
+    def of(self, kind: SetKind) -> int:
+        return self.voters if kind == "voters" else self.non_voting
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -138,6 +141,8 @@ class Observed:
     hibernation: Hibernation | None = None
     recorded_members: tuple[str, ...] = ()
     """Names of the members that the status lists, from the last time that the membership was known."""
+    recorded_voters: tuple[str, ...] = ()
+    """Of them, those that had a vote."""
     sets: Mapping[SetKind, SetSeen] = field(default_factory=dict)
     """Those that exist."""
     pods: Mapping[str, PodSeen] = field(default_factory=dict)

@@ -1,1 +1,0 @@
-"""What to do next for one RaftCluster: PURE, and where all of the operator's safety lives."""

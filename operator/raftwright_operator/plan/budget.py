@@ -1,0 +1,60 @@
+"""Labels of pods and the PodDisruptionBudget: how many voters others may stop, now and through the coming change.
+
+`members.change` asks before each change. Rule: the budget is raised before a label is set and lowered after one is
+cleared, so no moment lets an eviction take more voters than both sides of the change tolerate.
+"""
+
+from raftwright_operator.actions import ApplyBudget, LabelPods, PodLabels, PromoteMembers, RemoveMembers, Step
+from raftwright_operator.plan.facts import Facts, tolerance
+
+
+def first(facts: Facts) -> ApplyBudget | None:
+    """Where there is none and no leader says how many voters there are: none of the pods may be evicted."""
+    if facts.seen.budget is not None or facts.membership is not None:
+        return None
+    count = max(facts.spec.replicas, facts.size_of_members("voters"))
+    return ApplyBudget(min_available=count, why=f"There is no budget: all {count} pods have to stay for now.")
+
+
+def protect(facts: Facts, coming: Step | None) -> Step | None:
+    """What has to be put right before `coming` (the next change of the membership) may be done."""
+    voters, tolerated = _through(facts, coming)
+    labelled = {pod.name for pod in facts.pods.values() if pod.voter_label}
+    needed = max(0, len(voters | labelled) - tolerated)
+    if facts.seen.budget is None or facts.seen.budget < needed:
+        return _apply(needed, tolerated)
+    labels = _labels(facts, voters)
+    if labels:
+        names = ", ".join(one.pod for one in labels)
+        return LabelPods(pods=labels, why=f"Who has a vote, or is to get one, and who leads: labels of {names}.")
+    return None if facts.seen.budget == needed else _apply(needed, tolerated)
+
+
+def _apply(needed: int, tolerated: int) -> ApplyBudget:
+    return ApplyBudget(min_available=needed, why=f"Of the voters {tolerated} may be away: {needed} have to stay.")
+
+
+def _through(facts: Facts, coming: Step | None) -> tuple[set[str], int]:
+    """Pods, there or not, that have a vote now or after the change; how many may be away before and after it alike.
+
+    Members that are none of our pods count, and one that is away uses up what is tolerated: no budget keeps it."""
+    names = {member.name for member in facts.voters}
+    before = after = len(facts.voters)
+    if isinstance(coming, PromoteMembers):
+        names.update(member.name for member in facts.members if member.id in coming.ids)
+        after += len(coming.ids)
+    elif isinstance(coming, RemoveMembers):
+        after -= sum(voter.id in coming.ids for voter in facts.voters)
+    ours = {name for name in names if facts.position(name) is not None}
+    away = sum(facts.position(voter.name) is None and voter.id not in facts.live for voter in facts.voters)
+    return ours, max(0, min(tolerance(before), tolerance(after)) - away)
+
+
+def _labels(facts: Facts, voters: set[str]) -> tuple[PodLabels, ...]:
+    leader = next((member.name for member in facts.members if member.id == facts.leader), None)
+    wrong = []
+    for name, pod in facts.pods.items():
+        if pod.terminating or (pod.voter_label == (name in voters) and pod.leader_label == (name == leader)):
+            continue
+        wrong.append(PodLabels(pod=name, uid=pod.uid, voter=name in voters, leader=name == leader))
+    return tuple(wrong)

@@ -1,0 +1,133 @@
+"""Row "created": a cluster is founded exactly once, or one that existed is adopted.
+
+Rules: the founding is written down (which cluster, which stores) before any node hears of it; only the first pod's node
+is ever told, and only while it is the very store that was written down. So whatever crashes, whoever repeats it, and
+whatever volumes are lost, one resource never founds a second cluster. What cannot be told apart from a cluster that
+existed is left to a person.
+"""
+
+from raftwright_operator.actions import Bootstrap, RecordIntent, Step, Wait
+from raftwright_operator.observed import Intent
+from raftwright_operator.plan import reasons
+from raftwright_operator.plan.facts import Facts, listed
+
+
+def found(facts: Facts) -> Step | None:
+    """What is left to do until the founding is known to have happened; None from then on."""
+    if facts.intent is None:
+        return _intend(facts)
+    if facts.intent.bootstrapped:
+        return None
+    if facts.membership is not None:
+        # A quorum confirmed it, and it began with all the founders: nobody needs to be told any more.
+        return _record(facts, Intent(cluster_id=facts.intent.cluster_id, stores=facts.intent.stores, bootstrapped=True))
+    return _bootstrap(facts, facts.intent)
+
+
+def _record(facts: Facts, intent: Intent) -> RecordIntent:
+    if intent.bootstrapped and intent.stores:
+        why = f"Cluster {intent.cluster_id} is founded: it is never bootstrapped again."
+    elif intent.bootstrapped:
+        why = f"The volumes hold cluster {intent.cluster_id} already, which goes on."
+    else:
+        why = f"Cluster {intent.cluster_id} is to be founded with {listed(name for name, _ in intent.stores)}."
+    return RecordIntent(intent=intent, resource_version=facts.seen.resource_version, why=why)
+
+
+# Before anything is written down
+
+
+def cluster_ids(facts: Facts) -> set[str]:
+    """Of the clusters that the nodes say they belong to."""
+    return {node.cluster_id for node in facts.nodes.values() if node.cluster_id is not None and node.state != "removed"}
+
+
+def _intend(facts: Facts) -> Step:
+    ids = cluster_ids(facts)
+    if len(ids) > 1:
+        return Wait(reason=reasons.DIFFERENT_CLUSTERS, message=different_clusters(facts), retry_s=10.0)
+    wanted = facts.wanted_names("voters")
+    missing = [name for name in wanted if name not in facts.nodes]
+    if ids:
+        if missing and facts.membership is None:
+            return Wait(
+                reason=reasons.ADOPTING,
+                message=f"The volumes hold a cluster already; waiting to hear from every pod: {_why(facts, missing)}.",
+            )
+        return _record(facts, Intent(cluster_id=ids.pop(), stores=(), bootstrapped=True))
+    return _intend_new(facts, wanted)
+
+
+def _intend_new(facts: Facts, wanted: list[str]) -> Step:
+    awaited = [name for name in wanted if facts.empty_node(name) is None]
+    stores = tuple((name, facts.nodes[name].store_id) for name in wanted if name not in awaited)
+    if awaited or len({store for _, store in stores}) < len(wanted):
+        who = _why(facts, awaited) or "two pods report the same store"
+        return Wait(reason=reasons.FOUNDING, message=f"The cluster is founded once all its pods are there: {who}.")
+    return _record(facts, Intent(cluster_id=facts.seen.uid, stores=stores))
+
+
+# Once it is written down
+
+
+def _bootstrap(facts: Facts, intent: Intent) -> Step:
+    (first, store), *others = intent.stores
+    node = facts.nodes.get(first)
+    if first_store_is_lost(facts):
+        return Wait(reason=reasons.FOUNDING_LOST, message=founding_lost(intent), retry_s=10.0)
+    if node is None or node.state != "waiting" or node.cluster_id is not None or node.store_id != store:
+        return Wait(reason=reasons.FOUNDING, message=f"Waiting for the first leader: {_unready(facts, intent)}.")
+    if any(name in facts.nodes and facts.nodes[name].cluster_id is not None for name, _ in others):
+        return Wait(reason=reasons.FOREIGN_STORE, message=different_clusters(facts), retry_s=10.0)
+    replaced = {name: found.store_id for name, _ in others if (found := facts.empty_node(name)) is not None}
+    stores = ((first, store), *((name, replaced.get(name, old)) for name, old in others))
+    if stores != intent.stores and len({one for _, one in stores}) == len(stores):
+        # The first node, whose store stays, was told nothing yet. Would it be told now by somebody with the old list,
+        # there is one cluster all the same, and this member is replaced in it.
+        return _record(facts, Intent(cluster_id=intent.cluster_id, stores=stores))
+    return Bootstrap(
+        pod=first,
+        pod_uid=node.pod_uid,
+        intent=intent,
+        why=f"{first} founds cluster {intent.cluster_id} with {listed(name for name, _ in intent.stores)}.",
+    )
+
+
+def first_store_is_lost(facts: Facts) -> bool:
+    """The first founder has another store than was written down, and nobody carries the cluster: whether it had
+    existed, and what it held, nobody can know."""
+    intent = facts.intent
+    if intent is None or intent.bootstrapped or not intent.stores or facts.membership is not None:
+        return False
+    first, store = intent.stores[0]
+    node = facts.nodes.get(first)
+    if node is None or node.store_id == store:
+        return False
+    return not any(found.cluster_id == intent.cluster_id for found in facts.nodes.values())
+
+
+def founding_lost(intent: Intent) -> str:
+    first = intent.stores[0][0]
+    return (
+        f"The volume of {first}, which was to found the cluster, was lost before the cluster was seen to exist. It is"
+        " not founded a second time by itself. If it held nothing yet, delete the resource and create it anew"
+    )
+
+
+def different_clusters(facts: Facts) -> str:
+    owners = sorted((name, node.cluster_id) for name, node in facts.nodes.items() if node.cluster_id is not None)
+    told = listed(f"{name} has {cluster_id}" for name, cluster_id in owners)
+    return (
+        f"The volumes belong to different clusters ({told}). Nothing is founded or changed: delete the claims of those"
+        " that are not meant, and their pods"
+    )
+
+
+def _why(facts: Facts, missing: list[str]) -> str:
+    return "; ".join(facts.why_not(name) for name in missing)
+
+
+def _unready(facts: Facts, intent: Intent) -> str:
+    founders = [name for name, _ in intent.stores]
+    silent = [name for name in founders if name not in facts.nodes or facts.nodes[name].state != "serving"]
+    return _why(facts, silent) or "an election is under way"
