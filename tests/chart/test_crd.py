@@ -41,7 +41,7 @@ GOOD: list[dict[str, Any]] = [
     {"podTemplate": {"tolerations": [{"key": "a", "operator": "Exists"}], "topologySpreadConstraints": []}},
     {"podTemplate": {"env": [{"name": "y", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}},
     {"podTemplate": {"volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}},
-    {"podTemplate": {"volumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}, {"name": "x", "mountPath": "/varied"}]}},
+    {"podTemplate": {"volumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}, {"name": "x", "mountPath": "/tmp"}]}},
     {"podTemplate": {"imagePullSecrets": [{"name": "pull"}], "priorityClassName": "high", "serviceAccountName": "own"}},
     {"podTemplate": {"terminationGracePeriodSeconds": 60}},
 ]
@@ -84,7 +84,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a variable twice": ({"podTemplate": {"env": [{"name": "A"}, {"name": "A"}]}}, "Duplicate value"),
     "a variable without a name": ({"podTemplate": {"env": [{"value": "a"}]}}, "spec.podTemplate.env[0].name: Required"),
-    "our volume": ({"podTemplate": {"volumes": [{"name": "data"}]}}, "data, config and tmp are the operator's volumes"),
+    "our volume": (
+        {"podTemplate": {"volumes": [{"name": "data"}]}},
+        "data and raftwright-… are the operator's volumes",
+    ),
+    "our other volume": ({"podTemplate": {"volumes": [{"name": "raftwright-config"}]}}, "are the operator's volumes"),
     "a mount over the data": (
         {"podTemplate": {"volumeMounts": [{"name": "x", "mountPath": "/var/lib/raftwright/log"}]}},
         "mount elsewhere",
