@@ -32,6 +32,9 @@ class Release:
         words = ("--install", RELEASE, str(CHART), "--reset-values", "--wait", f"--timeout={WAIT_S}s")
         return self.helm("upgrade", *words, *sets)
 
+    def is_installed(self) -> bool:
+        return RELEASE in self.helm("list", "--short").split()
+
     def uninstall(self) -> str:
         return self.helm("uninstall", RELEASE, "--wait")
 
@@ -72,6 +75,16 @@ class Release:
             yield
         finally:
             self.install()
+
+    @contextmanager
+    def without_lease(self, replicas: int = 1) -> Iterator[None]:
+        """Each of the operators acts, for as long as the block lasts. The chart has no value for that, rightly."""
+        with self.changed(f"replicas={replicas}"):
+            on_deployment = ("--namespace", NAMESPACE, "--selector", SELECTOR)
+            self.kubectl.run("set", "env", "deployment", *on_deployment, "RAFTWRIGHT_OPERATOR_LEADER_ELECTION=false")
+            wait = f"--timeout={WAIT_S}s"
+            self.kubectl.run("rollout", "status", "deployment", *on_deployment, wait, timeout_s=WAIT_S + 10)
+            yield
 
     # The operator's pods
 
@@ -114,10 +127,12 @@ class Release:
 
         return until(f"an operator other than {other_than} is active", found, within_s=WAIT_S)
 
-    def await_ready(self) -> None:
+    def await_ready(self, *, count: int | None = None) -> None:
+        """All that run, `count` of them."""
+
         def ready() -> bool:
             pods = self.pods()
-            return bool(pods) and all(_is_ready(pod) for pod in pods)
+            return bool(pods) and len(pods) == (count or len(pods)) and all(_is_ready(pod) for pod in pods)
 
         until("the operator is ready", ready, within_s=WAIT_S)
 

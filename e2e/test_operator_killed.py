@@ -21,7 +21,7 @@ KILLS = 3
 @pytest.fixture
 def alone(release: Release) -> Iterator[Release]:
     """An operator without a Lease, so that the next one begins at once."""
-    with release.changed("leaderElection.enabled=false"):
+    with release.without_lease():
         yield release
 
 

@@ -12,8 +12,8 @@ from e2e.workload import Load
 
 @pytest.fixture
 def both(release: Release) -> Iterator[Release]:
-    with release.changed("replicas=2", "leaderElection.enabled=false"):
-        assert len(release.pods()) == 2
+    with release.without_lease(replicas=2):
+        release.await_ready(count=2)
         yield release
 
 
