@@ -1,1 +1,141 @@
-"""Sees one RaftCluster: its objects and what its nodes say."""
+"""Sees one RaftCluster: its objects, from the cache or read anew, and what its nodes say, always asked anew.
+
+Called by `reconcile`. Rule: a cache that is not current is never used, and a fresh read is a read of what is committed
+in the API server's store (no resourceVersion is ever given).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raftwright.client.errors import RaftwrightError
+from raftwright_operator import manifests, seeing
+from raftwright_operator.cache import CHILD_KINDS, Cache, Key
+from raftwright_operator.kube import Kube, Object
+from raftwright_operator.names import KIND, LABEL_CLUSTER
+from raftwright_operator.nodes import MEMBERS_TIMEOUT_S, Nodes, Place
+from raftwright_operator.observed import MembershipSeen, NodeSeen, Observed
+from raftwright_operator.spec import Spec, parse
+
+
+class SpecInvalid(ValueError):
+    """The resource has a value that the schema should have refused."""
+
+    def __init__(self, resource: Object, message: str) -> None:
+        super().__init__(message)
+        self.resource = resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """An observation, with what `execute` and the status need beside it."""
+
+    spec: Spec
+    observed: Observed
+    resource: Mapping[str, Any]
+    places: Mapping[str, Place]
+    """Where nodes are reached, by pod name."""
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.resource.get("status") or {}
+        return found
+
+
+class Observer:
+    """One for all clusters. Without a cache everything is read anew."""
+
+    def __init__(self, kube: Kube, nodes: Nodes, *, default_image: str, cache: Cache | None = None) -> None:
+        self._kube = kube
+        self._nodes = nodes
+        self._default_image = default_image
+        self._cache = cache
+
+    async def look(self, key: Key, *, fresh: bool) -> Sight | None:
+        """None: there is no such resource. KubeError if the API server does not tell; SpecInvalid."""
+        cache = self._cache if not fresh and self._cache is not None and self._cache.is_current else None
+        if cache is not None:
+            resource = cache.cluster(key)
+            children = {kind: cache.children(kind, key) for kind in CHILD_KINDS}
+        else:
+            resource, children = await self._read(key)
+        if resource is None:
+            return None
+        try:
+            spec = parse(resource, default_image=self._default_image)
+        except ValueError as error:
+            raise SpecInvalid(resource, str(error)) from error
+        observed = _objects_seen(resource, children, fresh=cache is None)
+        live = {f"{kind}/{each['metadata']['name']}": each for kind, objects in children.items() for each in objects}
+        observed = replace(observed, drifted=manifests.drifted(spec, observed, live))
+        places = await self._places(children["Pod"])
+        observed = await self._ask_nodes(observed, places)
+        return Sight(spec=spec, observed=observed, resource=resource, places=places)
+
+    async def _read(self, key: Key) -> tuple[Object | None, dict[str, list[Object]]]:
+        namespace, name = key
+        selector = f"{LABEL_CLUSTER}={name}"
+        resource = self._kube.get(KIND, namespace, name)
+        lists = asyncio.gather(*(self._kube.list(kind, namespace, selector=selector) for kind in CHILD_KINDS))
+        found, children = await asyncio.gather(resource, lists)
+        return found, {kind: objects for kind, (objects, _) in zip(CHILD_KINDS, children, strict=True)}
+
+    async def _places(self, pods: list[Object]) -> dict[str, Place]:
+        found = await asyncio.gather(*(self._nodes.place(pod) for pod in pods))
+        return {place.pod: place for place in found if place is not None}
+
+    async def _ask_nodes(self, observed: Observed, places: Mapping[str, Place]) -> Observed:
+        asked = [places[name] for name in observed.pods if name in places]
+        answers = await asyncio.gather(*(self._nodes.status(place) for place in asked))
+        nodes: dict[str, NodeSeen] = {}
+        for place, status in zip(asked, answers, strict=True):
+            seen = seeing.node_of(place.uid, status) if status is not None else None
+            if seen is not None:
+                nodes[place.pod] = seen
+        return replace(observed, nodes=nodes, membership=await self._membership(observed, nodes, places))
+
+    async def _membership(
+        self, observed: Observed, nodes: Mapping[str, NodeSeen], places: Mapping[str, Place]
+    ) -> MembershipSeen | None:
+        asked = cluster_places(observed, nodes, places)
+        if not asked:
+            return None
+        try:
+            answer = await self._nodes.members(asked).list(linearizable=True, timeout_s=MEMBERS_TIMEOUT_S)
+        except RaftwrightError:
+            return None
+        return seeing.membership_of(answer)
+
+
+def cluster_places(observed: Observed, nodes: Mapping[str, NodeSeen], places: Mapping[str, Place]) -> list[Place]:
+    """Nodes that serve the cluster of this resource, the leader first. Without an intent, only if all are of one."""
+    serving = {name: node for name, node in nodes.items() if node.state == "serving" and node.cluster_id}
+    ids = {node.cluster_id for node in serving.values()}
+    wanted = observed.intent.cluster_id if observed.intent else (ids.pop() if len(ids) == 1 else None)
+    ours = [name for name, node in serving.items() if node.cluster_id == wanted]
+    ours.sort(key=lambda name: (nodes[name].member_id != nodes[name].leader, name))
+    return [places[name] for name in ours if name in places]
+
+
+def _objects_seen(resource: Object, children: Mapping[str, list[Object]], *, fresh: bool) -> Observed:
+    meta = resource["metadata"]
+    name = meta["name"]
+    budgets = {each["metadata"]["name"]: each for each in children["PodDisruptionBudget"]}
+    seen = Observed(
+        fresh=fresh,
+        name=name,
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 1),
+        deleting="deletionTimestamp" in meta,
+        intent=seeing.intent_of(resource),
+        hibernation=seeing.hibernation_of(resource),
+        recorded_members=seeing.recorded(resource),
+        recorded_voters=seeing.recorded(resource, voters_only=True),
+        sets=seeing.sets_of(name, children["StatefulSet"]),
+        pods=seeing.pods_of(name, children["Pod"]),
+        volumes=seeing.volumes_of(name, children["PersistentVolumeClaim"]),
+    )
+    return replace(seen, budget=manifests.budget_seen(seen, budgets.get(name)))
