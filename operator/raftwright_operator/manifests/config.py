@@ -13,7 +13,8 @@ from raftwright_operator.spec import Spec
 
 DIRECTORY, FILE = "/etc/raftwright", "config.toml"
 DATA_DIRECTORY = "/var/lib/raftwright"
-NO_CAP = 0
+NO_CAP = 1_000_000
+"""Of connections from one address: more than a node takes in all."""
 HEAD = "# Written by the operator. Change the RaftCluster instead: spec.settings, spec.snapshots, spec.stateMachine.\n"
 
 
@@ -52,5 +53,7 @@ def text_of(spec: Spec) -> str:
 
 
 def _written(value: Any) -> str:
-    """JSON's strings are TOML's, except for one character that TOML wants escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """JSON's strings are TOML's, but for characters beyond 16 bits, whose escape is another, and one control character.
+    Nothing but ASCII: what reads an apply as YAML stumbles over a pair of surrogates."""
+    plain = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(c if c.isascii() else f"\\U{ord(c):08X}" for c in plain)

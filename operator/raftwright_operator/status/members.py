@@ -1,10 +1,11 @@
 """The members as the status lists them, and what follows from the membership alone. Called by `document`, `conditions`.
 
-Rule: who has an id is a member. Without a known membership those stay listed as they were, for their names tell how many
-pods a set must have.
+Rule: who has an id is a member. Without a known membership those stay listed as they were, for their names tell how
+many pods a set must have.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,10 +29,14 @@ def members(observed: Observed, previous: Iterable[Mapping[str, Any]]) -> list[d
 
 
 def settled_names(observed: Observed, kind: SetKind) -> frozenset[str]:
-    """The members that are what their set is for: voters that stay, or learners."""
+    """The members that are what their set is for: voters that stay, or learners. Not those that are being replaced,
+    when two members have one name for a while."""
     wanted = "voter" if kind == "voters" else "learner"
     seen = observed.membership.members if observed.membership else ()
-    return frozenset(member.name for member in seen if member.role == wanted and not member.leaving)
+    times = Counter(member.name for member in seen)
+    return frozenset(
+        member.name for member in seen if member.role == wanted and not member.leaving and times[member.name] == 1
+    )
 
 
 def leader_name(observed: Observed) -> str | None:
