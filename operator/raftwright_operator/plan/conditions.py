@@ -1,14 +1,14 @@
 """What a person should know of a cluster whatever the step is: one function a concern, asked each time.
 
-`concerns` is called through the package. Rules: facts of now, never of before; a message says what is left and what can
-be done; that a quorum is lost is claimed only of volumes that are known to be empty, never of nodes that are silent.
+`concerns` is called through the package. Rule: facts of now, never of before; a message says what is left and what
+can be done.
 """
 
 from collections.abc import Callable, Iterator
 
 from raftwright_operator.actions import Concern
-from raftwright_operator.plan import founding, members, reasons, rolling
-from raftwright_operator.plan.facts import Facts, listed, majority
+from raftwright_operator.plan import founding, members, quorum, reasons, rolling
+from raftwright_operator.plan.facts import Facts, listed
 
 EVENT = "Event"
 """In place of a condition: worth an event, and makes no condition true."""
@@ -51,40 +51,8 @@ def _foreign_stores(facts: Facts) -> Iterator[Concern]:
 
 
 def _no_leader(facts: Facts) -> Iterator[Concern]:
-    if facts.intent is None or not facts.intent.bootstrapped or facts.membership is not None:
-        return
-    voters = _known_voters(facts)
-    lost = [name for name in voters if _is_empty(facts, name)]
-    serving = [name for name in voters if name in facts.nodes and facts.nodes[name].state == "serving"]
-    silent = [name for name in voters if name not in lost and name not in serving]
-    left = [
-        f"with their data: {listed(serving) or 'none'}",
-        f"not serving: {'; '.join(facts.why_not(name) for name in silent) or 'none'}",
-        f"volume lost: {listed(lost) or 'none'}",
-    ]
-    told = f"Of {len(voters)} voters, {'. '.join(left)}"
-    if voters and len(voters) - len(lost) < majority(len(voters)):
-        yield _degraded(
-            reasons.QUORUM_LOST,
-            f"{told}. Too few volumes are left for a quorum, and nothing is done by itself: bring the lost volumes back"
-            " if they still exist; else keep those that are left, and begin a new cluster with what can be read there",
-        )
-    else:
-        yield _degraded(
-            reasons.NO_LEADER, f"{told}. {majority(len(voters))} are needed: bring those back that do not serve"
-        )
-
-
-def _known_voters(facts: Facts) -> list[str]:
-    """By what is recorded; else the founders; else, of a cluster that was adopted, its pods."""
-    founders = () if facts.intent is None else facts.intent.stores
-    names = facts.seen.recorded_voters or tuple(name for name, _ in founders)
-    return sorted(names or (pod.name for pod in facts.pods.values() if pod.kind == "voters"))
-
-
-def _is_empty(facts: Facts, name: str) -> bool:
-    node = facts.nodes.get(name)
-    return node is not None and node.state == "waiting" and node.cluster_id is None
+    if facts.intent is not None and facts.intent.bootstrapped and facts.membership is None:
+        yield _degraded(*quorum.why_no_leader(facts))
 
 
 def _down(facts: Facts) -> Iterator[Concern]:

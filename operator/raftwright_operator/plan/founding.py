@@ -16,7 +16,7 @@ def found(facts: Facts) -> Step | None:
     """What is left to do until the founding is known to have happened; None from then on."""
     if facts.intent is None:
         return _intend(facts)
-    if facts.intent.bootstrapped:
+    if facts.intent.bootstrapped or not facts.intent.stores:
         return None
     if facts.membership is not None:
         # A quorum confirmed it, and it began with all the founders: nobody needs to be told any more.

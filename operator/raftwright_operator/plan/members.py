@@ -27,10 +27,8 @@ from raftwright_operator.plan.facts import Facts, listed, majority
 
 
 def settle(facts: Facts) -> Wait | None:
-    """Without a leader that a quorum confirms nothing is changed, nor while a joint change is under way."""
-    if facts.membership is None:
-        return Wait(reason=reasons.NO_LEADER, message="Waiting for a leader that a quorum of the voters confirms.")
-    if facts.membership.joint:
+    """Nothing is changed while a joint change is under way: it ends by itself."""
+    if facts.membership is not None and facts.membership.joint:
         return Wait(reason=reasons.MEMBERSHIP_CHANGING, message="A joint change is under way.", retry_s=0.5)
     return None
 
