@@ -204,7 +204,7 @@ def test_pods_are_spread_over_hosts_unless_told_otherwise() -> None:
 
 
 def test_additions_reach_the_pod() -> None:
-    template = {
+    template: dict[str, Any] = {
         "labels": {"team": "a"},
         "annotations": {"note": "b"},
         "affinity": {"podAntiAffinity": {"x": []}},
@@ -218,7 +218,12 @@ def test_additions_reach_the_pod() -> None:
         "imagePullSecrets": [{"name": "s"}],
         "terminationGracePeriodSeconds": 90,
     }
-    fields = {"podTemplate": template, "resources": {"limits": {"cpu": 2}}, "imagePullPolicy": "Always", "image": "i:1"}
+    fields: dict[str, Any] = {
+        "podTemplate": template,
+        "resources": {"limits": {"cpu": 2}},
+        "imagePullPolicy": "Always",
+        "image": "i:1",
+    }
     pod = pod_of(**fields)
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["metadata"]["annotations"]["note"] == "b"
@@ -229,7 +234,7 @@ def test_additions_reach_the_pod() -> None:
     (container,) = spec["containers"]
     assert (container["image"], container["imagePullPolicy"]) == ("i:1", "Always")
     assert container["resources"] == {"limits": {"cpu": 2}}
-    assert container["env"][-1] == template["env"][0]  # type: ignore[index]
+    assert container["env"][-1] == template["env"][0]
     assert {"name": "v", "emptyDir": {}} in spec["volumes"]
     assert {"name": "v", "mountPath": "/v"} in container["volumeMounts"]
     assert "ServiceAccount/db" not in manifests.build(spec_of(**fields), SEEN)

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raftwright_operator.actions import Action, Concern, Done, Step, Wait
-from raftwright_operator.names import SET_KINDS, SetKind, pod_name
+from raftwright_operator.names import SET_KINDS, SetKind, pod_name, position
 from raftwright_operator.observed import Observed
+from raftwright_operator.plan import reasons
 from raftwright_operator.spec import Spec
 from raftwright_operator.status.members import settled_names
 
 MESSAGE_CHARACTERS_MAX = 2048
+_NO_QUORUM = frozenset({reasons.NO_LEADER, reasons.QUORUM_LOST, reasons.FOUNDING_LOST, reasons.DIFFERENT_CLUSTERS})
 
 
 class Finding(NamedTuple):
@@ -20,6 +22,13 @@ class Finding(NamedTuple):
     """`True`, `False` or `Unknown`."""
     reason: str
     message: str
+
+
+_HIBERNATING = Finding(
+    "False",
+    reasons.HIBERNATING,
+    "Scaled to 0: all pods stop, all data stays. Raise spec.replicas to bring the same members back.",
+)
 
 
 def conditions(
@@ -31,10 +40,10 @@ def conditions(
     now: str,
 ) -> list[dict[str, Any]]:
     found = {
-        "Ready": _ready(spec, observed),
+        "Ready": _ready(spec, observed, concerns),
         "Progressing": _progressing(spec, step, concerns),
         "Degraded": _concern("Degraded", concerns),
-        "QuorumAvailable": _quorum_available(spec, observed),
+        "QuorumAvailable": _quorum_available(spec, observed, concerns),
         "MembershipInSync": _membership_in_sync(spec, observed),
         "ScaleDownBlocked": _concern("ScaleDownBlocked", concerns),
         "Paused": _paused(spec),
@@ -55,27 +64,29 @@ def _written(name: str, found: Finding, before: Mapping[str, Any], observed: Obs
     }
 
 
-def _ready(spec: Spec, observed: Observed) -> Finding:
+def _ready(spec: Spec, observed: Observed, concerns: Sequence[Concern]) -> Finding:
     if observed.deleting:
-        return Finding("False", "Deleting", "The resource is being deleted.")
-    quorum = _quorum_available(spec, observed)
+        return Finding("False", reasons.DELETING, "The resource is being deleted.")
+    if spec.replicas == 0:
+        return _HIBERNATING
+    quorum = _quorum_available(spec, observed, concerns)
     membership = observed.membership
     if quorum.status != "True" or membership is None:
         return quorum
     if observed.intent is None or not observed.intent.bootstrapped:
-        return Finding("False", "Founding", "Not all founding voters are in the membership yet.")
+        return Finding("False", reasons.FOUNDING, "Not all founding voters are in the membership yet.")
     wanted, voters = _wanted(spec, observed, "voters"), settled_names(observed, "voters")
     if membership.joint:
-        return Finding("False", "MembershipChanging", "A change of the voters is being made.")
+        return Finding("False", reasons.MEMBERSHIP_CHANGING, "A change of the voters is being made.")
     if missing := [name for name in wanted if name not in voters]:
         return Finding("False", "VotersMissing", f"Without a vote yet: {_list(missing)}.")
-    if leaving := sorted(voters - set(wanted)):
+    if leaving := _surplus(observed, voters, wanted):
         return Finding("False", "VotersLeaving", f"Still with a vote: {_list(leaving)}.")
     if unready := [name for name in wanted if name not in observed.pods or not observed.pods[name].ready]:
         what = f"Voters that are not ready: {_list(unready)}; kubectl describe pod {unready[0]} says why."
         return Finding("False", "VotersNotReady", what)
     if pending := sorted(member.name for member in membership.members if member.role == "voter" and member.intent):
-        return Finding("False", "MembershipChanging", f"A change of these voters is pending: {_list(pending)}.")
+        return Finding("False", reasons.MEMBERSHIP_CHANGING, f"A change of these voters is pending: {_list(pending)}.")
     return Finding("True", "AllVotersReady", f"All {len(wanted)} voters have their vote and are ready.")
 
 
@@ -95,48 +106,54 @@ def _concern(condition: str, concerns: Sequence[Concern]) -> Finding:
     found = [concern for concern in concerns if concern.condition == condition]
     if not found:
         return Finding("False", "AsExpected", "Nothing of this kind.")
-    return Finding("True", found[0].reason, " ".join(dict.fromkeys(concern.message for concern in found)))
+    sentences = dict.fromkeys(f"{concern.message.rstrip('.')}." for concern in found)
+    return Finding("True", found[0].reason, " ".join(sentences))
 
 
-def _quorum_available(spec: Spec, observed: Observed) -> Finding:
+def _quorum_available(spec: Spec, observed: Observed, concerns: Sequence[Concern]) -> Finding:
+    """Why there is no leader, `plan` knows best; here is what is not its concern."""
     if observed.membership is not None:
         return Finding("True", "LeaderConfirmed", "A quorum has confirmed its leader.")
-    if spec.replicas == 0 and not any(pod.kind == "voters" for pod in observed.pods.values()):
-        what = "The cluster hibernates, with all of its data; set spec.replicas to bring it back."
-        return Finding("False", "Hibernating", what)
-    if observed.intent is None:
-        return Finding("False", "Founding", "The cluster has not been founded yet: its first pods have to start.")
-    if not observed.intent.bootstrapped:
-        return Finding("False", "Founding", "The cluster is being founded.")
-    answering = sorted(name for name, node in observed.nodes.items() if node.state == "serving")
-    return Finding(
-        "False",
-        "NoLeader",
-        f"No leader is confirmed by a quorum. Members that answer: {_list(answering) or 'none'}. An election takes a"
-        " few seconds; if this stays, get the other voters' pods to run again, with the volumes that they had.",
-    )
+    if spec.replicas == 0:
+        return _HIBERNATING
+    for concern in concerns:
+        if concern.condition == "Degraded" and concern.reason in _NO_QUORUM:
+            return Finding("False", concern.reason, concern.message)
+    if observed.intent is None or not observed.intent.bootstrapped:
+        what = "The cluster has not been founded yet: Progressing says what it waits for."
+        return Finding("False", reasons.FOUNDING, what)
+    return Finding("False", reasons.NO_LEADER, "No leader is confirmed by a quorum.")
 
 
 def _membership_in_sync(spec: Spec, observed: Observed) -> Finding:
     membership = observed.membership
+    if spec.replicas == 0:
+        return _HIBERNATING._replace(status="Unknown")
     if membership is None:
         return Finding("Unknown", "MembershipUnknown", "There is no leader to ask for the membership.")
     if membership.joint:
-        return Finding("False", "MembershipChanging", "A change of the voters is being made.")
+        return Finding("False", reasons.MEMBERSHIP_CHANGING, "A change of the voters is being made.")
     missing, surplus = [], []
     for kind in SET_KINDS:
         wanted, settled = _wanted(spec, observed, kind), settled_names(observed, kind)
         missing += [name for name in wanted if name not in settled]
-        surplus += sorted(settled - set(wanted))
-    if not missing and not surplus:
-        return Finding("True", "AsWanted", "The members are those that the resource asks for.")
-    parts = [f"To come in: {_list(missing)}." if missing else "", f"To leave: {_list(surplus)}." if surplus else ""]
-    return Finding("False", "MembersDiffer", " ".join(filter(None, parts)))
+        surplus += _surplus(observed, settled, wanted)
+    foreign = [member.name for member in membership.members if position(observed.name, member.name) is None]
+    parts = (("To come in", missing), ("To leave", surplus), ("No pods of this resource, and left alone", foreign))
+    if any(names for _, names in parts):
+        what = " ".join(f"{word}: {_list(names)}." for word, names in parts if names)
+        return Finding("False", "MembersDiffer", what)
+    return Finding("True", "AsWanted", "The members are those that the resource asks for.")
+
+
+def _surplus(observed: Observed, settled: frozenset[str], wanted: Sequence[str]) -> list[str]:
+    """Members that are to leave: those of our pods only."""
+    return sorted(name for name in settled if name not in wanted and position(observed.name, name) is not None)
 
 
 def _paused(spec: Spec) -> Finding:
     if spec.paused:
-        return Finding("True", "Paused", "Nothing is changed until spec.paused is false; the status goes on.")
+        return Finding("True", reasons.PAUSED, "Nothing is changed until spec.paused is false; the status goes on.")
     return Finding("False", "NotPaused", "The operator acts.")
 
 
