@@ -75,10 +75,10 @@ what is not there yet needs both `patch` and `create`. */}}
 {{- define "raftwright.rules" -}}
 - apiGroups: [raftwright.io]
   resources: [raftclusters]
-  verbs: [get, list, watch, patch, update]
+  verbs: [get, list, watch, patch]
 - apiGroups: [raftwright.io]
   resources: [raftclusters/status]
-  verbs: [patch, update]
+  verbs: [patch]
 # For owner references that block the owner's deletion.
 - apiGroups: [raftwright.io]
   resources: [raftclusters/finalizers]
@@ -101,5 +101,5 @@ what is not there yet needs both `patch` and `create`. */}}
   verbs: [create]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [get, create, patch]
 {{- end }}
