@@ -231,9 +231,14 @@ def broken(seen: Observed, name: str, problem: str = "ImagePullBackOff", **chang
 
 
 def lost_volume(seen: Observed, name: str, generation: int = 2) -> Observed:
-    """The pod is there again, with an empty volume and so another store; its labels went with the old pod."""
+    """The pod is there again, labelled, with an empty volume and so another store; the budget spares no other one for
+    it any more."""
     seen = with_pods(silent(seen, name), pod_of(name, uid=f"uid-{name}-{generation}", ready=False, voter_label=True))
-    return with_nodes(seen, {name: replace(empty_node(name, generation), pod_uid=f"uid-{name}-{generation}")})
+    seen = with_nodes(seen, {name: replace(empty_node(name, generation), pod_uid=f"uid-{name}-{generation}")})
+    voters = 0 if seen.membership is None else sum(one.role == "voter" for one in seen.membership.members)
+    return (
+        replace(seen, budget=min(voters, (seen.budget or 0) + 1)) if name in seen.recorded_voters and voters else seen
+    )
 
 
 def without_leader(seen: Observed) -> Observed:

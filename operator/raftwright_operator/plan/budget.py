@@ -5,6 +5,7 @@ cleared, so no moment lets an eviction take more voters than both sides of the c
 """
 
 from raftwright_operator.actions import ApplyBudget, LabelPods, PodLabels, PromoteMembers, RemoveMembers, Step
+from raftwright_operator.observed import MemberSeen
 from raftwright_operator.plan.facts import Facts, tolerance
 
 
@@ -37,7 +38,9 @@ def _apply(needed: int, tolerated: int) -> ApplyBudget:
 def _through(facts: Facts, coming: Step | None) -> tuple[set[str], int]:
     """Pods, there or not, that have a vote now or after the change; how many may be away before and after it alike.
 
-    Members that are none of our pods count, and one that is away uses up what is tolerated: no budget keeps it."""
+    Members that are none of our pods count, and one that is away uses up what is tolerated: no budget keeps it. So
+    does a voter whose volume was lost: the pod that carries its label has another store, and may be ready without a
+    vote."""
     names = {member.name for member in facts.voters}
     before = after = len(facts.voters)
     if isinstance(coming, PromoteMembers):
@@ -46,8 +49,16 @@ def _through(facts: Facts, coming: Step | None) -> tuple[set[str], int]:
     elif isinstance(coming, RemoveMembers):
         after -= sum(voter.id in coming.ids for voter in facts.voters)
     ours = {name for name in names if facts.position(name) is not None}
-    away = sum(facts.position(voter.name) is None and voter.id not in facts.live for voter in facts.voters)
+    away = sum(_is_out_of_reach(facts, voter) for voter in facts.voters)
     return ours, max(0, min(tolerance(before), tolerance(after)) - away)
+
+
+def _is_out_of_reach(facts: Facts, voter: MemberSeen) -> bool:
+    """No pod that is counted as its own can be."""
+    if facts.position(voter.name) is None:
+        return voter.id not in facts.live
+    node = facts.nodes.get(voter.name)
+    return len(facts.by_name[voter.name]) > 1 or (node is not None and node.store_id != voter.store_id)
 
 
 def _labels(facts: Facts, voters: set[str]) -> tuple[PodLabels, ...]:

@@ -79,8 +79,8 @@ def _why_not_now(facts: Facts, pod: PodSeen) -> Wait | None:
         message = f"{pod.name} is restarted once every other pod is back: {facts.why_not(name)}."
         return Wait(reason=reason, message=message)
     if voter is None:
-        member = facts.member_of(pod.name)
-        if member is not None and member.role == "voter" and not facts.has_live_quorum:
+        has_vote = any(member.role == "voter" for member in facts.by_name.get(pod.name, ()))
+        if has_vote and not facts.has_live_quorum:
             return Wait(reason=reasons.ROLLING_OUT, message=f"{pod.name} may be needed: no quorum is live without it.")
         return None
     count = len(facts.voters)
