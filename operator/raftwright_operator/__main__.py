@@ -94,6 +94,7 @@ async def run(settings: OperatorSettings) -> None:
         servers.append(await serve_metrics(settings.metrics_port, runtime.metrics.registry))
     kube = await Kube.connect()
     leadership = Leadership(kube, settings.pod_namespace, settings.pod_name)
+    keeping: asyncio.Task[None] | None = None
     try:
         if settings.leader_election:
             log.info("Standing by as %s, for the Lease in %s", settings.pod_name, settings.pod_namespace)
@@ -103,10 +104,10 @@ async def run(settings: OperatorSettings) -> None:
         runtime.metrics.leading.set(1)
         keeping = asyncio.create_task(_keep(leadership)) if settings.leader_election else None
         await operate(runtime, stop)
+    finally:
         if keeping is not None:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-    finally:
         await leadership.release()
         await kube.close()
         for server in servers:

@@ -11,6 +11,7 @@ from typing import Any
 
 import kopf
 from kopf._cogs.configs.progress import ProgressStorage  # kopf exports the storages, but not this base of theirs
+from kopf._core.engines.peering import Identity
 
 from raftwright_operator.names import FINALIZER, GROUP, PLURAL, VERSION
 from raftwright_operator.runtime import Runtime
@@ -116,5 +117,7 @@ async def operate(runtime: Runtime, stop: asyncio.Event) -> None:
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,
+        # Else it asks for the name of the user, who need not have one.
+        identity=Identity(runtime.settings.pod_name),
         memo=kopf.Memo(runtime=runtime),
     )
