@@ -12,11 +12,18 @@ from typing import Any, NamedTuple
 import orjson
 
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus, SnapshotAnswer
+from raftwright.client.models import DiscardAnswer, NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, Origin, encode_payload
-from raftwright.server.errors import IdempotencyConflict, NotServing, RequestTimeout, ServiceError, SessionExpired
+from raftwright.server.errors import (
+    IdempotencyConflict,
+    NotServing,
+    RequestTimeout,
+    ServiceError,
+    SessionExpired,
+    StoreKept,
+)
 from raftwright.server.http import ClientServer
 from raftwright.server.live_settings import changed
 from raftwright.server.machine import Machine
@@ -137,6 +144,9 @@ class LocalService:
         if self.refusing is not None:
             raise self.refusing
         return SnapshotAnswer(index=self.applied_index, term=TERM, bytes=1)
+
+    async def discard_store(self, store_id: str) -> DiscardAnswer:
+        raise StoreKept("the member was not removed")
 
     def status(self) -> NodeStatus:
         revision = getattr(self.machine, "revision", 0)

@@ -414,3 +414,42 @@ def test_a_plan_for_what_holds_already_is_empty_and_a_refusal_is_one() -> None:
     cluster, leader, _ = cluster_of(1)
     assert plan_of(cluster, leader, change(promote=[leader], dry_run=True)) == []
     assert isinstance(refusal(cluster.ask(leader, change(remove=[leader], dry_run=True))), LastVoter)
+
+
+# The committed membership, for who deletes by it
+
+
+def test_a_linearizable_membership_is_the_committed_one() -> None:
+    cluster, leader, _ = cluster_of(3)
+    cluster.cut = {leader}
+    cluster[leader].ask(change(demote=[leader % 3 + 1]), object(), cluster.now)
+    cluster.wait(0.05)
+    raft = cluster[leader].raft
+    assert raft.membership.version > raft.committed_membership.version, "proposed, and nobody else has it"
+    known = members(cluster.ask(leader, Call(kind="members")))
+    assert (known.version, known.joint) == (raft.membership.version, True)
+    committed = members(cluster.ask(leader, Call(kind="members", linearizable=True)))
+    assert (committed.version, committed.joint) == (raft.committed_membership.version, False)
+    assert {member.role for member in committed.members} == {"voter"}
+
+
+@pytest.mark.parametrize("bound", ["term_min", "version_min"])
+def test_a_leader_that_is_behind_does_not_answer_for_the_membership(bound: str) -> None:
+    cluster, leader, other = cluster_of(3, request_timeout_s=1.0)
+    raft = cluster[leader].raft
+    now = {"term_min": raft.term, "version_min": raft.committed_membership.version}
+    for asked in (leader, other):
+        assert members(cluster.ask(asked, Call(kind="members", linearizable=True, **now))).leader == leader
+        later = {**now, bound: now[bound] + 1}
+        refused = refusal(cluster.ask(asked, Call(kind="members", linearizable=True, **later)))
+        assert isinstance(refused, NotCommittedInTerm)
+
+
+def test_without_a_leader_there_is_no_linearizable_membership() -> None:
+    cluster, _, other = cluster_of(3, request_timeout_s=1.0)
+    for number in {1, 2, 3} - {other}:
+        del cluster.drivers[number]
+        del cluster.persists[number]
+    cluster.wait(3.0)
+    assert members(cluster.ask(other, Call(kind="members"))).leader is None
+    assert refusal(cluster.ask(other, Call(kind="members", linearizable=True))).kind == "no-leader"

@@ -241,6 +241,12 @@ async def test_one_address_has_a_cap_of_its_own() -> None:
         assert (await server.ask("GET", "/livez")).kind == "too-many-connections"
 
 
+async def test_no_cap_lets_one_address_have_all() -> None:
+    async with running(connections_max=50, connections_per_address_max=0, connections_reserved=0) as server:
+        await open_many(server, 50)
+        assert (await server.ask("GET", "/livez")).kind == "too-many-connections", "the most of all still holds"
+
+
 LIMITS = Limits(
     connections_max=20,
     connections_per_address_max=8,

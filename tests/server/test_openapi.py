@@ -28,7 +28,10 @@ def test_every_route_is_described_and_nothing_else() -> None:
 def test_names_are_unique_and_every_route_has_a_permission() -> None:
     assert len({route.name for route in ROUTES}) == len(ROUTES)
     assert all(isinstance(route.permission, Permission) for route in ROUTES)
-    writing = {Permission.WRITE, Permission.MEMBERS_WRITE, Permission.LEADER_TRANSFER, Permission.BOOTSTRAP}
+    writing = {
+        *(Permission.WRITE, Permission.MEMBERS_WRITE, Permission.LEADER_TRANSFER, Permission.BOOTSTRAP),
+        Permission.STORE_DISCARD,
+    }
     assert all((route.permission in writing) == route.is_write for route in ROUTES)
 
 

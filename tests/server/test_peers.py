@@ -1,8 +1,10 @@
 """Streams between members over real sockets: who is let in, who is not, and what comes through."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import aiohttp
 import msgspec
@@ -152,6 +154,36 @@ async def test_a_stream_that_breaks_is_reported_and_set_up_again() -> None:
         while not b.received.empty():
             b.received.get_nowait()
         assert await a.send_until_received(b, message) == message
+
+
+async def test_a_name_that_has_no_address_yet_or_another_one_by_now_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a pod: its name comes after it, and its address changes with each start."""
+    found: list[str | None] = [None, None, "127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.1"]
+    asked: list[str] = []
+
+    async def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        address = found.pop(0) if len(found) > 1 else found[0]
+        if address is None:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    a, b = Peer("a", 1), Peer("b", 2)
+    await a.start()
+    await b.start()
+    moved = replace(member(b), addresses=Addresses(peer=f"b-0.peers.test:{b.port}", client=""))
+    membership = first_membership([(member(a), True), (moved, True)])
+    a.connect(membership)
+    b.connect(membership)
+    try:
+        await wait_until(lambda: a.transport.is_connected(2))
+        assert set(asked) == {"b-0.peers.test"} and len(found) == 1
+    finally:
+        await a.stop()
+        await b.stop()
 
 
 @pytest.mark.parametrize(

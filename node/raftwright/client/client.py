@@ -25,7 +25,7 @@ from raftwright.client.groups import Operation
 from raftwright.client.http import Page, Refused
 from raftwright.client.machines import Sender, command_of, query_of
 from raftwright.client.members import Members
-from raftwright.client.models import Consistency, NodeStatus
+from raftwright.client.models import Consistency, DiscardAnswer, NodeStatus
 from raftwright.client.nodes import Backoff, Nodes, checked
 from raftwright.client.results import Item, Value
 from raftwright.client.stream import Stream
@@ -277,6 +277,17 @@ class Client:
         if endpoint is not None:
             return await requests.fetch_status(self._open_http(), checked(endpoint), timeout_s or self._timeout_s)
         return await self._ask(requests.fetch_status, timeout_s)
+
+    async def discard_store(
+        self, store_id: str, *, endpoint: str | None = None, timeout_s: float | None = None
+    ) -> DiscardAnswer:
+        """Have the node at `endpoint`, or at the only one that this client was given, set the store of its removed
+        member aside and begin a new one, which waits to be added. Again, it changes nothing. StoreKept if that store
+        is not the node's, or not a removed one."""
+        if endpoint is None and len(self._nodes.named) != 1:
+            raise InvalidRequest("say which node's store is meant: endpoint")
+        where = checked(endpoint or self._nodes.named[0])
+        return await requests.discard_store(self._open_http(), where, store_id, timeout_s or self._timeout_s)
 
     async def is_ready(self, endpoint: str, *, timeout_s: float = 1.0) -> bool:
         """Whether the node at `endpoint` can serve a linearizable read now."""

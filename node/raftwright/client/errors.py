@@ -134,6 +134,13 @@ class MembershipRefused(RaftwrightError):
         self.reason = reason
 
 
+class StoreKept(RaftwrightError):
+    """The node's store was not discarded: it is another one, or its member was not removed."""
+
+    kind = "store-kept"
+    outcome: Outcome = "none"
+
+
 class ClientClosed(RaftwrightError):
     """The client was closed, or never opened with `async with`."""
 
@@ -155,6 +162,7 @@ _ERRORS: tuple[type[RaftwrightError], ...] = (
     TooLarge,
     IdempotencyConflict,
     SessionExpired,
+    StoreKept,
 )
 _MEMBERSHIP = (
     "membership-change-pending",

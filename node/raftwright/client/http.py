@@ -15,6 +15,7 @@ from raftwright.client.errors import RETRIED_KINDS, RaftwrightError, Unavailable
 from raftwright.client.results import Item, error_of_problem, kind_of_problem
 
 CONNECT_TIMEOUT_S = 2.0
+DNS_TTL_S = 1
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -40,7 +41,10 @@ class Refused(Exception):
 
 def new_session() -> aiohttp.ClientSession:
     """One for the whole life of a client, made on its event loop."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S))
+    # A node that was moved keeps its name and has another address: what a name was is not remembered for long.
+    connector = aiohttp.TCPConnector(ttl_dns_cache=DNS_TTL_S)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
 
 async def fetch_status(http: aiohttp.ClientSession, endpoint: str, timeout_s: float) -> models.NodeStatus:
@@ -60,6 +64,25 @@ async def fetch_page(http: aiohttp.ClientSession, endpoint: str, query: dict[str
     except ValueError as error:
         raise Unavailable(f"{endpoint} does not answer as a Raftwright node does: {error}") from None
     return Page([_item(item) for item in page.items], page.next, page.revision, index)
+
+
+async def discard_store(
+    http: aiohttp.ClientSession, endpoint: str, store_id: str, timeout_s: float
+) -> models.DiscardAnswer:
+    """Of this very node. Raises what it refuses with, or Unavailable."""
+    try:
+        async with http.post(
+            f"http://{endpoint}/v1/store/discard",
+            data=msgspec.json.encode(models.DiscardRequest(store_id=store_id)),
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+        ) as answer:
+            data = await answer.read()
+            if answer.status == 200:
+                return msgspec.json.decode(data, type=models.DiscardAnswer)
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+        raise Unavailable(f"{endpoint} gave no answer: {reason_of(error)}") from None
+    failure = failure_of(endpoint, answer.status, data)
+    raise failure.error if isinstance(failure, Refused) else failure
 
 
 async def is_ready(http: aiohttp.ClientSession, endpoint: str, timeout_s: float = 1.0) -> bool:

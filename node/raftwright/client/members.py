@@ -48,9 +48,12 @@ class Members:
     def __init__(self, ask: _Ask) -> None:
         self._ask = ask
 
-    async def list(self, *, timeout_s: float | None = None) -> MembersAnswer:
-        """The membership, and how far each member is."""
-        answer: MembersAnswer = await self._call("GET", "/v1/members", None, MembersAnswer, timeout_s=timeout_s)
+    async def list(self, *, linearizable: bool = False, timeout_s: float | None = None) -> MembersAnswer:
+        """The membership, and how far each member is: as the leader has it, committed or not, or as any node knows it
+        where nobody leads. With `linearizable` the committed one, from a leader that a quorum has confirmed since the
+        call began; Unavailable or Timeout where there is none."""
+        path = "/v1/members?consistency=linearizable" if linearizable else "/v1/members"
+        answer: MembersAnswer = await self._call("GET", path, None, MembersAnswer, timeout_s=timeout_s)
         return answer
 
     async def change(

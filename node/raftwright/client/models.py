@@ -222,6 +222,20 @@ class SnapshotAnswer(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class DiscardRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/store/discard`."""
+
+    store_id: str
+    """The store that is meant: another one is never discarded."""
+
+
+class DiscardAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    discarded: str
+    """The store that was set aside."""
+    store_id: str
+    """The new one in its place."""
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457 `application/problem+json`. `type` is stable; docs/api.md lists them all."""
 

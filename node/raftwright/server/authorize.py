@@ -23,6 +23,7 @@ class Permission(Enum):
     SETTINGS_READ = "settings:read"
     SETTINGS_WRITE = "settings:write"
     SNAPSHOT = "snapshot:take"
+    STORE_DISCARD = "store:discard"
 
 
 class Principal(NamedTuple):

@@ -145,7 +145,7 @@ class Control:
 
     def _ask_leader(self, number: int, pending: _Pending, now: float, wall_ms: int, effects: Effects) -> None:
         leader = self._raft.leader_id
-        if leader is None and pending.call.kind == "members":
+        if leader is None and pending.call.kind == "members" and not pending.call.linearizable:
             # What is known here is better than nothing; that nobody leads is said in the answer.
             self._finish(number, effects, ControlDone(token=pending.token, answer=self._members(wall_ms)))
         if leader is None or (pending.asked == leader and now < pending.asked_at + ASK_AGAIN_S):
@@ -246,11 +246,22 @@ class Control:
             raise NoLeader("this node is not the leader")
         match call.kind:
             case "members":
-                return Reply(members=members_answer(raft, raft.membership, self._lags, wall_ms))
+                return Reply(members=self._as_asked(call, wall_ms))
             case "transfer":
                 return self._transfer(call, now)
             case "change":
                 return self._change(call, now, wall_ms)
+
+    def _as_asked(self, call: Call, wall_ms: int) -> MembersAnswer:
+        """The caller saw `term_min` after a quorum had confirmed its leader. A leader of that term or of a later one is
+        that leader, or was elected since; whom a quorum has left behind is of an older one."""
+        raft = self._raft
+        if not call.linearizable:
+            return members_answer(raft, raft.membership, self._lags, wall_ms)
+        committed = raft.committed_membership
+        if raft.term < call.term_min or committed.version < call.version_min:
+            raise NotCommittedInTerm("this leader is behind what a quorum confirmed")
+        return members_answer(raft, committed, self._lags, wall_ms)
 
     def _transfer(self, call: Call, now: float) -> Reply:
         raft = self._raft

@@ -172,6 +172,13 @@ class AlreadyBootstrapped(MembershipRefusal):
     kind, title = "already-bootstrapped", "This node does not wait to be bootstrapped so"
 
 
+class StoreKept(ServiceError):
+    """Only the store of a removed member is discarded."""
+
+    kind, title, status = "store-kept", "The store is not discarded", 409
+    outcome: Outcome = "none"
+
+
 ERRORS: dict[str, type[ServiceError]] = {
     error.kind: error
     for error in (
@@ -202,6 +209,7 @@ ERRORS: dict[str, type[ServiceError]] = {
         MemberAlive,
         TransferFailed,
         AlreadyBootstrapped,
+        StoreKept,
     )
 }
 """By kind, for errors that come from another node."""

@@ -72,7 +72,9 @@ async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Foun
         )
     }
     said_at = float("-inf")
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)) as session:
+    connector = aiohttp.TCPConnector(use_dns_cache=False)
+    timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         while missing := [member for member in members if member.name not in known]:
             answers = await asyncio.gather(*(_ask(session, member) for member in missing))
             for member, answer in zip(missing, answers, strict=True):

@@ -51,7 +51,9 @@ async def join(
 async def _ask_all(addition: Addition, addresses: Sequence[str], say: Callable[[str, str], None]) -> None:
     body = msgspec.json.encode(addition)
     pause_s = ASK_INTERVAL_S[0]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)) as session:
+    connector = aiohttp.TCPConnector(use_dns_cache=False)
+    timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         while True:
             for address in addresses:
                 answer = await _ask(session, address, body)

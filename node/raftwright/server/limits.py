@@ -46,6 +46,7 @@ class Limits:
 
     connections_max: int
     connections_per_address_max: int
+    """0: as many as there may be in all."""
     connections_reserved: int
     head_timeout_s: float
     head_bytes_max: int
@@ -73,7 +74,8 @@ class Doorman:
     def admit(self, address: str) -> Admission:
         """Counts the connection unless it is refused; `leave` uncounts it."""
         limits = self._limits
-        if self.taken < limits.connections_max and self._taken[address] < limits.connections_per_address_max:
+        cap = limits.connections_per_address_max
+        if self.taken < limits.connections_max and (not cap or self._taken[address] < cap):
             self.taken += 1
             self._taken[address] += 1
             return Admission.TAKEN

@@ -51,6 +51,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     """Go without a quorum of reachable voters."""
     dry_run: bool = False
+    linearizable: bool = False
+    """Of `members`: the committed membership, from a leader that a quorum confirmed since the call began."""
+    term_min: int = 0
+    """Then: by a leader of an older term it may not be answered…"""
+    version_min: int = 0
+    """…nor from an older membership."""
 
 
 def change_of(request: ChangeRequest) -> Change:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus, SnapshotAnswer
+from raftwright.client.models import DiscardAnswer, NodeStatus, SnapshotAnswer
 from raftwright.kv.store import KvMachine
 from raftwright.raft.errors import Refusal
 from raftwright.server import clock
 from raftwright.server.admission import Admission
 from raftwright.server.blobs import Blob
+from raftwright.server.discarding import Discarding
 from raftwright.server.driver import Driver
 from raftwright.server.errors import NotServing, RequestTimeout, ShuttingDown, SnapshotFailed
 from raftwright.server.feeds import Feeds
@@ -76,6 +79,9 @@ class Node:
         self.serving = asyncio.Event()
         """Set once it takes part."""
         self.admission: Admission
+        self.discarding = Discarding()
+        self.begins_anew = False
+        """Set when `run` ends: the data directory holds another store now, for another `Node`."""
         self._is_restart = False
         self._clients: ClientServer | None = None
         self._stop = asyncio.Event()
@@ -111,6 +117,7 @@ class Node:
                 self.listening.set()
                 await self._serve()
             finally:
+                self.discarding.close()
                 self.feeds.close()
                 if clients is not None:
                     await clients.stop()
@@ -133,6 +140,9 @@ class Node:
         stopping.cancel()
         if admission.result():
             await self._take_part()
+        if self.identity.removed and await self.discarding.is_done(self.storage, self._stop):
+            self.phase, self.why, self.begins_anew = "stopping", "this node begins anew with an empty store", True
+            return
         await self._stop.wait()
 
     def _wait(self, phase: str, why: str) -> None:
@@ -272,7 +282,12 @@ class Node:
         return self.driver, self.glue
 
     async def control(self, call: Call) -> tuple[int, Any]:
+        if call.linearizable:
+            await self.read_barrier()
         driver, glue = self._serving()
+        if call.linearizable:
+            raft = driver.raft
+            call = replace(call, term_min=raft.term, version_min=raft.committed_membership.version)
         token: Future[tuple[int, Any]] = glue.loop.create_future()
         driver.ask(call, token, clock.now())
         glue.poke()
@@ -308,6 +323,9 @@ class Node:
         meta = self.storage.snapshot_meta
         assert meta is not None
         return SnapshotAnswer(index=meta.id.index, term=meta.id.term, bytes=meta.size)
+
+    async def discard_store(self, store_id: str) -> DiscardAnswer:
+        return await self.discarding.ask(self.storage, store_id)
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         return await self.admission.bootstrap(request)

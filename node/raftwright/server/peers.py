@@ -96,7 +96,8 @@ class PeerTransport:
 
     async def run(self) -> None:
         """Own every stream until cancelled."""
-        connector = aiohttp.TCPConnector(limit=0, force_close=False)
+        # A name is looked up for each connection: a member that was moved has another address at once.
+        connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False)
         async with aiohttp.ClientSession(connector=connector) as self.session, asyncio.TaskGroup() as self._group:
             self.update(self.membership)
             await asyncio.Event().wait()

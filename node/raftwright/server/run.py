@@ -38,34 +38,50 @@ def run_node(settings: NodeSettings, read_again: Callable[[], NodeSettings] | No
     # The state is millions of long-lived objects: looking through them all over and over finds nothing.
     # At first, while the log is replayed, all that is made lasts.
     gc.set_threshold(*GC_AT_FIRST)
-    try:
-        machine = load_machine(settings.state_machine) if settings.state_machine else None
-    except ValueError as error:
-        _log.error("state_machine: %s", error)
-        return EXIT_REFUSED
     if settings.uvloop:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(settings, machine, read_again))
+            return runner.run(_run(settings, read_again))
     with asyncio.Runner() as runner:
-        return runner.run(_run(settings, machine, read_again))
+        return runner.run(_run(settings, read_again))
 
 
-async def _run(settings: NodeSettings, machine: Machine | None, read_again: Callable[[], NodeSettings] | None) -> int:
-    node = Node(settings, machine)
+async def _run(settings: NodeSettings, read_again: Callable[[], NodeSettings] | None) -> int:
+    """One node after the other: the next one begins with the empty store that the last one left."""
     loop = asyncio.get_running_loop()
     loop.call_later(GC_AT_FIRST_S, gc.set_threshold, *GC_THEN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stop)
-    if read_again is not None:
-        loop.add_signal_handler(signal.SIGHUP, _reload, node, read_again)
-    try:
-        await node.run()
-    except Exception as error:
-        return _explain(_first(error))
+    is_asked_to_stop = False
+    begins = True
+    while begins and not is_asked_to_stop:
+        try:
+            node = Node(settings, _machine(settings))
+        except ValueError as error:
+            _log.error("state_machine: %s", error)
+            return EXIT_REFUSED
+        node.discarding.is_possible = True
+
+        def stop(node: Node = node) -> None:
+            nonlocal is_asked_to_stop
+            is_asked_to_stop = True
+            node.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        if read_again is not None:
+            loop.add_signal_handler(signal.SIGHUP, _reload, node, read_again)
+        try:
+            await node.run()
+        except Exception as error:
+            return _explain(_first(error))
+        settings, begins = node.settings, node.begins_anew
     _log.info("%s has stopped", settings.name)
     return EXIT_STOPPED
+
+
+def _machine(settings: NodeSettings) -> Machine | None:
+    """Of one's own, new and empty. ValueError if there is none."""
+    return load_machine(settings.state_machine) if settings.state_machine else None
 
 
 def _reload(node: Node, read_again: Callable[[], NodeSettings]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from raftwright.client.member_models import BootstrapAnswer, BootstrapRequest
-from raftwright.client.models import NodeStatus, SnapshotAnswer
+from raftwright.client.models import DiscardAnswer, NodeStatus, SnapshotAnswer
 from raftwright.server.blobs import Blob
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Call
@@ -85,6 +85,11 @@ class Service(Protocol):
 
     async def take_snapshot(self) -> SnapshotAnswer:
         """Write one now, unless the newest has everything already. Raises SnapshotFailed or RequestTimeout."""
+        ...
+
+    async def discard_store(self, store_id: str) -> DiscardAnswer:
+        """Set the data of a removed member aside, durably on return; the node then begins anew. Again, for the store
+        that was set aside last, changes nothing. Raises StoreKept or DiskIsFull."""
         ...
 
     def status(self) -> NodeStatus: ...

@@ -163,7 +163,9 @@ class NodeSettings:
     )
 
     connections_max: int = _count(10_000, "The most connections of clients.", 1, 1_000_000)
-    connections_per_address_max: int = _count(8_000, "The most connections from one address.", 1, 1_000_000)
+    connections_per_address_max: int = _count(
+        8_000, "The most connections from one address; 0 is no cap, for where many share one.", 0, 1_000_000
+    )
     connections_reserved: int = _count(64, "Connections beyond the most that serve health checks only.", 0, 10_000)
     peer_connections_max: int = _count(128, "The most connections on the listener for other members.", 8, 10_000)
     request_head_timeout_s: float = _seconds(5.0, "How long the head of a request may take.", 0.1, 300)

@@ -44,8 +44,18 @@ IF_VERSION = Parameter(
 )
 
 
+CONSISTENCY = Parameter(
+    name="consistency",
+    place="query",
+    text="`linearizable`: the committed membership, from a leader that a quorum has confirmed since the call began."
+    " Otherwise what the node that leads, or this one without a leader, takes it to be.",
+    schema={"type": "string", "enum": ["known", "linearizable"], "default": "known"},
+)
+
+
 async def list_members(api: Api, call: Call) -> Reply:
-    return _reply(*await api.service.control(LeaderCall(kind="members")))
+    linearizable = call.chosen("consistency", ("known", "linearizable")) == "linearizable"
+    return _reply(*await api.service.control(LeaderCall(kind="members", linearizable=linearizable)))
 
 
 async def change_members(api: Api, call: Call) -> Reply:

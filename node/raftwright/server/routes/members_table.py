@@ -15,7 +15,7 @@ from raftwright.client.member_models import (
 from raftwright.server.api import Answer, Handler, Route
 from raftwright.server.authorize import Permission
 from raftwright.server.routes import members
-from raftwright.server.routes.members import DRY_RUN, FORCE, IF_VERSION
+from raftwright.server.routes.members import CONSISTENCY, DRY_RUN, FORCE, IF_VERSION
 
 _MEMBER = "/v1/members/{member}"
 _CHANGED = (
@@ -56,6 +56,7 @@ MEMBER_ROUTES = (
         permission=Permission.MEMBERS_READ,
         summary="The members, how far each is, and the version of the membership as ETag.",
         answers=(Answer(status=200, text="The membership.", model=MembersAnswer),),
+        parameters=(CONSISTENCY,),
         problems=(429, 503, 504),
     ),
     _change(

@@ -1,6 +1,6 @@
 """Routes for whoever runs the node: its settings, and a snapshot now."""
 
-from raftwright.client.models import SettingsAnswer, SettingsChange
+from raftwright.client.models import DiscardRequest, SettingsAnswer, SettingsChange
 from raftwright.server.api import Api, Call
 from raftwright.server.bodies import decode_json, read_body
 from raftwright.server.live_settings import SettingRefused, changeable, document
@@ -24,6 +24,11 @@ async def patch_settings(api: Api, call: Call) -> Reply:
 
 async def take_snapshot(api: Api, call: Call) -> Reply:
     return json_reply(await api.service.take_snapshot())
+
+
+async def discard_store(api: Api, call: Call) -> Reply:
+    body = await read_body(call.request, api.bodies, api.settings.body_bytes_max)
+    return json_reply(await api.service.discard_store(decode_json(body, DiscardRequest).store_id))
 
 
 def _reply(settings: NodeSettings) -> Reply:

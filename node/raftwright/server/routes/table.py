@@ -6,6 +6,8 @@ not exist, and nothing here is without a permission.
 
 from raftwright.client.models import (
     BatchRequest,
+    DiscardAnswer,
+    DiscardRequest,
     ListPage,
     MachineAnswer,
     NodeStatus,
@@ -184,6 +186,18 @@ ROUTES = (
         summary="Write a snapshot of this node's state now.",
         answers=(Answer(status=200, text="It is on disk.", model=SnapshotAnswer),),
         problems=(503, 504),
+    ),
+    Route(
+        method="POST",
+        path="/v1/store/discard",
+        name="discard_store",
+        handler=operations.discard_store,
+        permission=Permission.STORE_DISCARD,
+        summary="Set the store of a removed member aside, and begin a new one in its place.",
+        answers=(Answer(status=200, text="The new store, which waits to be added.", model=DiscardAnswer),),
+        problems=(408, 409, 413, 503, 507),
+        body=DiscardRequest,
+        is_write=True,
     ),
     Route(
         method="GET",
