@@ -437,7 +437,7 @@ def test_a_linearizable_membership_is_the_committed_one() -> None:
 def test_a_leader_that_is_behind_does_not_answer_for_the_membership(bound: str) -> None:
     cluster, leader, other = cluster_of(3, request_timeout_s=1.0)
     raft = cluster[leader].raft
-    now = {"term_min": raft.term, "version_min": raft.committed_membership.version}
+    now: dict[str, Any] = {"term_min": raft.term, "version_min": raft.committed_membership.version}
     for asked in (leader, other):
         assert members(cluster.ask(asked, Call(kind="members", linearizable=True, **now))).leader == leader
         later = {**now, bound: now[bound] + 1}
