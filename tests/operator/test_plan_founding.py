@@ -94,6 +94,15 @@ def test_a_first_pod_whose_volume_went_later_is_awaited_while_others_carry_the_c
     assert reasons.FOUNDING_LOST not in s.reasons_of(s.spec(), seen)
 
 
+@pytest.mark.parametrize(("gone", "lost"), [(("db-1",), False), (("db-1", "db-2"), True)])
+def test_a_founding_whose_others_lost_their_volumes_after_the_first_was_told(gone: tuple[str, ...], lost: bool) -> None:
+    seen = s.with_node(intended(), "db-0", state="serving", cluster_id=s.UID)
+    for name in gone:
+        seen = s.lost_volume(seen, name)
+    assert s.waits_for(s.step(s.spec(), seen)) == (reasons.FOUNDING_LOST if lost else reasons.FOUNDING)
+    assert (reasons.FOUNDING_LOST in s.reasons_of(s.spec(), seen)) is lost
+
+
 def test_another_founder_that_lost_its_volume_is_written_down_anew_while_the_first_waits() -> None:
     stores = (THREE[0], ("db-1", s.store("db-1", 2)), THREE[2])
     found = s.step(s.spec(), s.lost_volume(intended(), "db-1"))

@@ -36,8 +36,8 @@ def _founding(facts: Facts) -> Iterator[Concern]:
     if facts.intent is None:
         if len(founding.cluster_ids(facts)) > 1:
             yield _degraded(reasons.DIFFERENT_CLUSTERS, founding.different_clusters(facts))
-    elif founding.first_store_is_lost(facts):
-        yield _degraded(reasons.FOUNDING_LOST, founding.founding_lost(facts.intent))
+    elif founding.is_lost(facts):
+        yield _degraded(reasons.FOUNDING_LOST, founding.why_lost(facts, facts.intent))
 
 
 def _foreign_stores(facts: Facts) -> Iterator[Concern]:

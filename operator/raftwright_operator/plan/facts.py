@@ -20,6 +20,12 @@ CAUGHT_UP_S = 1.0
 position = lru_cache(maxsize=4096)(names.position)
 
 
+@lru_cache(maxsize=4096)
+def pod_names(cluster: str, kind: SetKind, count: int) -> tuple[str, ...]:
+    """Of the first so many pods of a set."""
+    return tuple(names.pod_name(cluster, kind, ordinal) for ordinal in range(count))
+
+
 def majority(count: int) -> int:
     return count // 2 + 1
 
@@ -93,16 +99,13 @@ class Facts:
     def position(self, name: str) -> tuple[SetKind, int] | None:
         return position(self.seen.name, name)
 
-    def pod_name(self, kind: SetKind, ordinal: int) -> str:
-        return names.pod_name(self.seen.name, kind, ordinal)
-
     def is_wanted(self, name: str) -> bool:
         """A pod or member that the spec asks for."""
         where = self.position(name)
         return where is not None and where[1] < self.spec.wanted(where[0])
 
-    def wanted_names(self, kind: SetKind) -> list[str]:
-        return [self.pod_name(kind, ordinal) for ordinal in range(self.spec.wanted(kind))]
+    def wanted_names(self, kind: SetKind) -> tuple[str, ...]:
+        return pod_names(self.seen.name, kind, self.spec.wanted(kind))
 
     def live_voters(self, voters: Iterable[MemberSeen] | None = None) -> int:
         live = self.live

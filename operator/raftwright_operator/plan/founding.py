@@ -9,7 +9,7 @@ existed is left to a person.
 from raftwright_operator.actions import Bootstrap, RecordIntent, Step, Wait
 from raftwright_operator.observed import Intent
 from raftwright_operator.plan import reasons
-from raftwright_operator.plan.facts import Facts, listed
+from raftwright_operator.plan.facts import Facts, listed, tolerance
 
 
 def found(facts: Facts) -> Step | None:
@@ -58,7 +58,7 @@ def _intend(facts: Facts) -> Step:
     return _intend_new(facts, wanted)
 
 
-def _intend_new(facts: Facts, wanted: list[str]) -> Step:
+def _intend_new(facts: Facts, wanted: tuple[str, ...]) -> Step:
     awaited = [name for name in wanted if facts.empty_node(name) is None]
     stores = tuple((name, facts.nodes[name].store_id) for name in wanted if name not in awaited)
     if awaited or len({store for _, store in stores}) < len(wanted):
@@ -73,8 +73,8 @@ def _intend_new(facts: Facts, wanted: list[str]) -> Step:
 def _bootstrap(facts: Facts, intent: Intent) -> Step:
     (first, store), *others = intent.stores
     node = facts.nodes.get(first)
-    if first_store_is_lost(facts):
-        return Wait(reason=reasons.FOUNDING_LOST, message=founding_lost(intent), retry_s=10.0)
+    if is_lost(facts):
+        return Wait(reason=reasons.FOUNDING_LOST, message=why_lost(facts, intent), retry_s=10.0)
     if node is None or node.state != "waiting" or node.cluster_id is not None or node.store_id != store:
         return Wait(reason=reasons.FOUNDING, message=f"Waiting for the first leader: {_unready(facts, intent)}.")
     if any(name in facts.nodes and facts.nodes[name].cluster_id is not None for name, _ in others):
@@ -93,24 +93,35 @@ def _bootstrap(facts: Facts, intent: Intent) -> Step:
     )
 
 
-def first_store_is_lost(facts: Facts) -> bool:
-    """The first founder has another store than was written down, and nobody carries the cluster: whether it had
-    existed, and what it held, nobody can know."""
+def is_lost(facts: Facts) -> bool:
+    """The founding cannot end, and may not be tried again: the first founder has another store than was written down,
+    and nobody carries the cluster; or it was told, and too many others have other stores for a quorum. Whether the
+    cluster had existed, and what it held, nobody can know."""
     intent = facts.intent
     if intent is None or intent.bootstrapped or not intent.stores or facts.membership is not None:
         return False
     first, store = intent.stores[0]
     node = facts.nodes.get(first)
-    if node is None or node.store_id == store:
-        return False
-    return not any(found.cluster_id == intent.cluster_id for found in facts.nodes.values())
+    if node is not None and node.store_id != store:
+        return not any(found.cluster_id == intent.cluster_id for found in facts.nodes.values())
+    is_told = node is not None and node.cluster_id is not None
+    return is_told and len(_lost(facts, intent)) > tolerance(len(intent.stores))
 
 
-def founding_lost(intent: Intent) -> str:
-    first = intent.stores[0][0]
+def _lost(facts: Facts, intent: Intent) -> list[str]:
+    """Founders whose nodes have other stores than were written down, which belong to nobody."""
+    return [
+        name
+        for name, store in intent.stores
+        if (node := facts.nodes.get(name)) is not None and node.store_id != store and node.cluster_id is None
+    ]
+
+
+def why_lost(facts: Facts, intent: Intent) -> str:
     return (
-        f"The volume of {first}, which was to found the cluster, was lost before the cluster was seen to exist. It is"
-        " not founded a second time by itself. If it held nothing yet, delete the resource and create it anew"
+        f"The volumes of {listed(_lost(facts, intent))} were lost before the cluster was seen to exist, and without"
+        " them it cannot begin. It is not founded a second time by itself. If it held nothing yet, delete the resource"
+        " with its claims, and create it anew"
     )
 
 

@@ -55,7 +55,7 @@ REASONS: dict[str, str] = {
     VOLUMES_GROWING: "larger volumes were asked for, and the storage system has not made them so yet",
     POD_NOT_BACK: "a pod is not there, or does not serve yet; Kubernetes restarts it",
     DIFFERENT_CLUSTERS: "the volumes belong to more than one cluster: nobody but a person can say which is meant",
-    FOUNDING_LOST: "the first node of the founding lost its volume before the cluster was seen to exist",
+    FOUNDING_LOST: "too many volumes went before the new cluster was seen to exist: it is not founded twice",
     NO_LEADER: "no leader that a quorum confirms; enough members may come back",
     QUORUM_LOST: "too many members lost their volumes for a quorum ever to come back by itself",
     VOTERS_DOWN: "voters do not serve; a quorum does",
