@@ -90,7 +90,9 @@ class Kube:
         if is_in_cluster():
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            # Given here, since the client reads the variable once, when it is imported.
+            file = os.environ.get("KUBECONFIG") or None
+            await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.connection_pool_maxsize = CONNECTIONS_MAX
         api = ApiClient(configuration)
         api.user_agent = FIELD_MANAGER
