@@ -121,6 +121,7 @@ def test_uninstalling_keeps_raft_clusters(server: ApiServer, install: Install) -
     install({})
     cluster = make_cluster(server)
     uninstall(server)
+    assert "deletionTimestamp" not in server.request("GET", CRD_PATH)["metadata"], "it will be gone"
     assert exists(server, cluster)
     assert not exists(server, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}-operator")
     install({})
