@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftwright_operator import manifests
@@ -33,7 +33,10 @@ RICH = spec_of(
         "tolerations": [{"key": "x", "operator": "Exists", "value": ""}],
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
         "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1024Ki"}}, {"name": "c", "configMap": {"name": "c"}}],
-        "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": False}],
+        "volumeMounts": [
+            {"name": "v", "mountPath": "/v", "readOnly": False},
+            {"name": "v", "mountPath": "/w", "subPath": "w"},
+        ],
         "imagePullSecrets": [{"name": "s"}],
     },
 )
@@ -134,6 +137,7 @@ def test_a_field_that_is_no_longer_wanted_is_drift() -> None:
             template[field] = [{"name": "s"}]
         live = applied(spec_of(podTemplate=template))
         assert "StatefulSet/db" in drifted(spec_of(), live), field
+    assert drifted(spec_of(), applied(spec_of(service={"annotations": {"lb": "internal"}}))) == ("Service/db",)
 
 
 def container(live: Live) -> dict[str, Any]:
@@ -220,11 +224,12 @@ def without_empty(value: Any) -> Any:
     return [without_empty(item) for item in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(
     affinity=st.dictionaries(_NAME, _ANYTHING, max_size=3),
     tolerations=st.lists(st.dictionaries(_NAME, _TEXT | st.integers(0, 9), max_size=3), max_size=3),
     env=st.dictionaries(_NAME, _TEXT, max_size=3),
-    settings=st.dictionaries(_NAME, _TEXT, max_size=3),
+    node_settings=st.dictionaries(_NAME, _TEXT, max_size=3),
     labels=st.dictionaries(_NAME, _NAME, max_size=3),
     quantity=_QUANTITY,
     grace_s=st.integers(10, 3600),
@@ -233,7 +238,7 @@ def test_nothing_drifts_by_itself_whatever_was_asked_for(
     affinity: dict[str, Any],
     tolerations: list[Any],
     env: dict[str, str],
-    settings: dict[str, str],
+    node_settings: dict[str, str],
     labels: dict[str, str],
     quantity: tuple[str | int, str],
     grace_s: int,
@@ -245,7 +250,7 @@ def test_nothing_drifts_by_itself_whatever_was_asked_for(
         "labels": labels,
         "terminationGracePeriodSeconds": grace_s,
     }
-    spec = spec_of(podTemplate=template, settings=settings, resources={"requests": {"cpu": quantity[0]}})
+    spec = spec_of(podTemplate=template, settings=node_settings, resources={"requests": {"cpu": quantity[0]}})
     live: Live = {}
     for key, one in applied(spec_of()).items():
         built = {
