@@ -5,6 +5,7 @@ Called by `__main__` and, where kopf's own command runs the operator, by `handle
 """
 
 import os
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def settings_of(environment: Mapping[str, str] = os.environ) -> OperatorSettings
         namespaces=tuple(part.strip() for part in given.get("namespaces", "").split(",") if part.strip()),
         leader_election=_switch("LEADER_ELECTION", given.get("leader_election", "true")),
         node_access=access,  # type: ignore[arg-type]
-        pod_name=environment.get("POD_NAME") or socket.gethostname(),
+        # Outside of a cluster, two on one machine must not take each other for themselves.
+        pod_name=environment.get("POD_NAME") or f"{socket.gethostname()}-{secrets.token_hex(4)}",
         pod_namespace=environment.get("POD_NAMESPACE") or "default",
         health_port=int(_number("HEALTH_PORT", given.get("health_port", "8080"), 0, 65535)),
         metrics_port=int(_number("METRICS_PORT", given.get("metrics_port", "9090"), 0, 65535)),
