@@ -56,6 +56,16 @@ def test_pods_beyond_those_asked_for_have_no_part() -> None:
     assert s.same(found, RecordIntent(intent=intent, resource_version="41", why=""))
 
 
+def test_volumes_beyond_those_asked_for_are_heard_first_for_they_may_hold_a_cluster() -> None:
+    seen = s.with_set(s.without_pods(s.new(3), "db-1", "db-2"), "voters", replicas=1)
+    found = s.step(s.spec(1), seen)
+    assert s.same(found, GrowSet(kind="voters", uid="uid-voters", resource_version="7", replicas=3, why=""))
+    seen = s.silent(s.new(3), "db-2")
+    assert s.waits_for(s.step(s.spec(1), seen)) == reasons.FOUNDING
+    assert isinstance(s.step(s.spec(1), s.with_volume(seen, "db-2", capacity_bytes=0)), RecordIntent)
+    assert s.same(s.step(s.spec(1), s.new(3, sets={}, pods={}, nodes={})), CreateSet(kind="voters", replicas=3, why=""))
+
+
 def test_the_first_pod_is_told_what_was_written_down() -> None:
     found = s.step(s.spec(), intended())
     assert s.same(found, Bootstrap(pod="db-0", pod_uid="uid-db-0", intent=INTENT, why=""))

@@ -16,6 +16,7 @@ from raftwright_operator.actions import (
     OrphanSet,
     PodLabels,
     RecordHibernation,
+    RecordIntent,
     ReleaseFinalizer,
     RestartPod,
     ShrinkSet,
@@ -203,9 +204,22 @@ def test_a_set_that_is_missing_in_hibernation_stays_at_nothing_and_comes_back_wh
     assert s.same(s.step(s.spec(5), seen), CreateSet(kind="voters", replicas=3, why=""))
 
 
-def test_a_cluster_that_never_was_hibernates_without_a_note() -> None:
+def test_a_cluster_that_was_not_founded_yet_hibernates_likewise() -> None:
+    record = Hibernation(voters=3, non_voting=0)
     found = s.step(s.spec(0), s.new())
+    assert s.same(found, RecordHibernation(hibernation=record, resource_version="41", why=""))
+    found = s.step(s.spec(0), s.new(hibernation=record))
     assert s.same(found, ShrinkSet(kind="voters", uid="uid-voters", resource_version="7", replicas=0, why=""))
+    assert isinstance(s.step(s.spec(3), s.new(hibernation=record)), RecordIntent)
+
+
+def test_a_cluster_that_never_had_a_pod_has_nothing_to_note() -> None:
+    nothing = s.new(sets={}, pods={}, nodes={}, volumes={}, budget=None)
+    assert s.same(s.step(s.spec(0), nothing), CreateSet(kind="voters", replicas=0, why=""))
+    sets = s.settled(0).sets
+    assert s.is_done(s.step(s.spec(0), replace(nothing, sets=sets)))
+    found = s.step(s.spec(3), replace(nothing, sets=sets))
+    assert s.same(found, GrowSet(kind="voters", uid="uid-voters", resource_version="7", replicas=3, why=""))
 
 
 # Larger volumes

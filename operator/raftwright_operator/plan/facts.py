@@ -175,14 +175,22 @@ class Facts:
             founders = () if self.intent is None else (name for name, _ in self.intent.stores)
             known = (*self.seen.recorded_members, *founders)
             if not known and self.intent is not None:
-                ours = (volume for volume in self.seen.volumes.values() if volume.kind == kind)
-                return max((volume.ordinal + 1 for volume in ours), default=0)
+                return self.size_of_volumes(kind)
         size = 0
         for name in known:
             where = self.position(name)
             if where is not None and where[0] == kind and where[1] >= size:
                 size = where[1] + 1
         return size
+
+    def size_of_volumes(self, kind: SetKind) -> int:
+        """How many pods a set needs so that every volume is mounted."""
+        return max((one.ordinal + 1 for one in self.seen.volumes.values() if one.kind == kind), default=0)
+
+    def size_at_founding(self) -> int:
+        """How many voters' pods have to be heard before anything is founded: volumes that are there already may hold a
+        cluster, also where fewer are asked for now."""
+        return max(self.spec.replicas, self.size_of_volumes("voters"))
 
     def why_not(self, name: str) -> str:
         """What is known of a pod or member that does not do what it should, in a few words."""

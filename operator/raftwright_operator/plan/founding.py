@@ -7,9 +7,10 @@ existed is left to a person.
 """
 
 from raftwright_operator.actions import Bootstrap, RecordIntent, Step, Wait
+from raftwright_operator.names import claim_name
 from raftwright_operator.observed import Intent
 from raftwright_operator.plan import reasons
-from raftwright_operator.plan.facts import Facts, listed, tolerance
+from raftwright_operator.plan.facts import Facts, listed, pod_names, tolerance
 
 
 def found(facts: Facts) -> Step | None:
@@ -46,25 +47,32 @@ def _intend(facts: Facts) -> Step:
     ids = cluster_ids(facts)
     if len(ids) > 1:
         return Wait(reason=reasons.DIFFERENT_CLUSTERS, message=different_clusters(facts), retry_s=10.0)
-    wanted = facts.wanted_names("voters")
-    missing = [name for name in wanted if name not in facts.nodes]
+    everyone = pod_names(facts.seen.name, "voters", facts.size_at_founding())
     if ids:
+        missing = [name for name in everyone if name not in facts.nodes]
         if missing and facts.membership is None:
             return Wait(
                 reason=reasons.ADOPTING,
                 message=f"The volumes hold a cluster already; waiting to hear from every pod: {_why(facts, missing)}.",
             )
         return _record(facts, Intent(cluster_id=ids.pop(), stores=(), bootstrapped=True))
-    return _intend_new(facts, wanted)
+    return _intend_new(facts, everyone)
 
 
-def _intend_new(facts: Facts, wanted: tuple[str, ...]) -> Step:
-    awaited = [name for name in wanted if facts.empty_node(name) is None]
+def _intend_new(facts: Facts, everyone: tuple[str, ...]) -> Step:
+    wanted = facts.wanted_names("voters")
+    awaited = [name for name in everyone if facts.empty_node(name) is None and not _is_spare(facts, name, wanted)]
     stores = tuple((name, facts.nodes[name].store_id) for name in wanted if name not in awaited)
     if awaited or len({store for _, store in stores}) < len(wanted):
         who = _why(facts, awaited) or "two pods report the same store"
         return Wait(reason=reasons.FOUNDING, message=f"The cluster is founded once all its pods are there: {who}.")
     return _record(facts, Intent(cluster_id=facts.seen.uid, stores=stores))
+
+
+def _is_spare(facts: Facts, name: str, wanted: tuple[str, ...]) -> bool:
+    """A pod that is not asked for, and whose volume holds nothing: it was never bound."""
+    claim = facts.seen.volumes.get(claim_name(name))
+    return name not in wanted and (claim is None or claim.capacity_bytes == 0)
 
 
 # Once it is written down

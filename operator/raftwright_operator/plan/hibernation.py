@@ -11,12 +11,15 @@ from raftwright_operator.plan.facts import Facts, listed
 
 
 def record(facts: Facts) -> RecordHibernation | None:
-    """Note how many pods there are before the first one stops. A cluster that was never founded has nothing to note."""
+    """Note how many pods there are before the first one stops, be the cluster founded yet or not."""
     seen = facts.seen
-    if facts.spec.replicas > 0 or seen.hibernation is not None or facts.intent is None:
+    if facts.spec.replicas > 0 or seen.hibernation is not None:
+        return None
+    voters, non_voting = _pods_now(facts, "voters"), _pods_now(facts, "non-voting")
+    if voters == non_voting == 0:
         return None
     return RecordHibernation(
-        hibernation=Hibernation(voters=_pods_now(facts, "voters"), non_voting=_pods_now(facts, "non-voting")),
+        hibernation=Hibernation(voters=voters, non_voting=non_voting),
         resource_version=seen.resource_version,
         why="Scaled to 0: as many pods as there are now come back first.",
     )

@@ -46,16 +46,22 @@ def _size(facts: Facts, kind: SetKind) -> int:
         return pods  # they stop next; members and volumes wait until the cluster is wanted again
     if record is not None:
         return max(pods, record.of(kind))
-    if facts.intent is not None and facts.membership is None:
+    if facts.intent is None:
+        return max(pods, _size_of_new(facts, kind))
+    if facts.membership is None:
         return max(pods, facts.size_of_members(kind))
     return max(pods, facts.spec.wanted(kind), facts.size_of_members(kind))
+
+
+def _size_of_new(facts: Facts, kind: SetKind) -> int:
+    return facts.size_at_founding() if kind == "voters" else facts.spec.non_voting
 
 
 def restore(facts: Facts) -> GrowSet | None:
     """A set that somebody else shrank gets the pods of its members back, also when no leader is known for want of
     them; and a new cluster gets its first pods."""
     for kind in SET_KINDS:
-        size = facts.spec.wanted(kind) if facts.intent is None else facts.size_of_members(kind)
+        size = _size_of_new(facts, kind) if facts.intent is None else facts.size_of_members(kind)
         step = _grow(facts, kind, size, "It has fewer pods than there are members." if facts.intent else "It is new.")
         if step is not None:
             return step
