@@ -19,8 +19,9 @@ help: ## this list
 demo: .venv/.ready ## three nodes, real data, a killed leader, nothing lost (ARGS=--once ends by itself)
 	$(BIN)/raftwright demo $(ARGS)
 
-test: check ## everything: style, types, layers and all tests
+test: check ## everything: style, types, layers, all tests, and those on a Kubernetes cluster of kind's
 	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest e2e
 
 check: .venv/.ready ## style, types and layers
 	$(BIN)/ruff check .
