@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,19 @@ def test_a_node_alone_serves_keeps_its_data_and_stops_when_told(images: Images) 
         address = address_of(name)
         until("it is ready again", lambda: ask(address, "GET", "/readyz")[0] == 200)
         assert ask(address, "GET", "/v1/kv/greeting") == (200, b"hello")
+
+
+def test_a_node_that_is_told_to_stop_before_it_runs_stops(images: Images, tmp_path: Path) -> None:
+    """The first process of a container does not even hear a signal that it has no handler for."""
+    (tmp_path / "slow.py").write_text("import time\nprint('importing')\ntime.sleep(300)\n")
+    tmp_path.chmod(0o755)
+    options = ("--volume", f"{tmp_path}:/opt/machines:ro", "--env", "PYTHONPATH=/opt/machines")
+    arguments = ("node", "--name", "a", "--data-dir", "/var/lib/raftwright", "--state-machine", "slow:Machine")
+    with container(images.node, *LOCKED, *options, arguments=arguments) as name:
+        until("it starts", lambda: "importing" in docker("logs", name).output)
+        began = time.monotonic()
+        done("stop", "--time", "30", name)
+        assert time.monotonic() - began < 8
 
 
 def test_other_arguments_and_variables_start_from_nothing(images: Images) -> None:

@@ -3,6 +3,8 @@
 Rule: thin. What a command needs is imported when it runs, so that `--help` and short commands start fast.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -30,6 +32,8 @@ raftwright get greeting
 
 {EXIT_HELP}
 """
+
+FIRST_PROCESS = 1
 
 
 def _version(asked: bool) -> None:
@@ -81,4 +85,8 @@ def _unwrapped(text: str) -> str:
 
 def main() -> None:
     """The entry point of the command."""
+    if os.getpid() == FIRST_PROCESS:
+        # The kernel drops a signal to a container's first process that it does not handle: until a node runs, and hands
+        # over when it is told to stop, there is nothing to do but to go.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     build(with_node="node" in sys.argv[1:2])(prog_name="raftwright")
