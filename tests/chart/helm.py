@@ -38,10 +38,10 @@ def set_values(values: Mapping[str, Any]) -> list[str]:
     return [f"--set-json={path}={json.dumps(value)}" for path, value in values.items()]
 
 
-def template(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """What the chart makes with these values."""
+def template(values: Mapping[str, Any] | None = None, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+    """What the chart makes with these values, for a release in this namespace."""
     text = helm(
-        *("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", f"--kube-version={KUBERNETES}"),
+        *("template", RELEASE, str(CHART), f"--namespace={namespace}", f"--kube-version={KUBERNETES}"),
         *set_values(values or {}),
     )
     return [document for document in yaml.safe_load_all(text) if document]
