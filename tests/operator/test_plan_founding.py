@@ -42,6 +42,10 @@ def test_the_founding_is_written_down_once_all_wait() -> None:
         pytest.param(s.with_pod(s.new(), "db-2", uid="another"), id="the answer is of an older pod"),
         pytest.param(s.with_node(s.new(), "db-2", state="starting"), id="a node is not that far"),
         pytest.param(s.with_node(s.new(), "db-2", state="removed"), id="a store was removed from some cluster"),
+        pytest.param(
+            s.with_node(s.new(), "db-2", state="removed", cluster_id="some-other-cluster"),
+            id="a store was removed from a cluster that it names, which nobody else has",
+        ),
         pytest.param(s.with_node(s.new(), "db-2", store_id=s.store("db-1")), id="two have the same store"),
         pytest.param(s.with_volume(s.new(), "db-2", terminating=True), id="a claim is going"),
     ],

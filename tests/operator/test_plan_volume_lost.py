@@ -83,6 +83,13 @@ def test_a_replacement_that_was_called_off_is_asked_for_again() -> None:
     assert isinstance(s.step(s.spec(), seen), ReplaceMember)
 
 
+def test_the_node_of_another_store_makes_no_old_member_live() -> None:
+    """db-2 serves as the new learner; of the voters only db-0 is live, whatever the leader heard of member 3 before."""
+    seen = s.with_member(s.silent(replacing(), "db-1"), 4, intent={"replaces": 3})
+    seen = s.with_member(s.with_node(seen, "db-2", state="serving", cluster_id=s.UID), 3, last_contact_s=0.1)
+    assert s.waits_for(s.step(s.spec(), seen)) == reasons.REPLACING_MEMBER
+
+
 def test_a_replacement_whose_new_volume_is_lost_too_ends_and_begins_anew() -> None:
     found = s.step(s.spec(), replacing(store_id="an-older-store"))
     assert s.same(found, RemoveMembers(ids=(4,), if_version=10, why=""))
