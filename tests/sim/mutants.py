@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
-from raftwright.raft import commitment, lease, membership, reads
+from raftwright.raft import commitment, lease, membership, membership_changes, reads
+from raftwright.raft.errors import MembershipChangePending
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import RaftMessage, RequestVote, VoteReply
 from raftwright.raft.raft import Raft
 from raftwright.raft.ready import Ready
+from raftwright.server import membership_plans
 from raftwright.server.effects import Effects, Persist
+from raftwright.server.peers import LocalIdentity, PeerTransport
 from raftwright.server.rounds import Rounds
 from raftwright.server.sessions import Sessions
+from raftwright.server.wire import PeerHello
+from raftwright.sim import node as sim_node
 from raftwright.sim.glue import SimGlue
 from raftwright.storage.storage import Storage
 
@@ -151,3 +156,86 @@ def forget_vote(patch: pytest.MonkeyPatch) -> None:
         write(storage, **what)
 
     patch.setattr(Storage, "write", careless)
+
+
+# Who is a member
+
+
+def keep_the_old_id(patch: pytest.MonkeyPatch) -> None:
+    """A node whose disk came back empty takes its old id from whoever calls it by it: store ids are not looked at."""
+
+    def careless(hello: PeerHello, identity: LocalIdentity) -> bool:
+        return identity.cluster_id is None and hello.to_member_id > 0 and hello.settled
+
+    def without_stores(transport: PeerTransport, hello: PeerHello) -> str:
+        mine = transport.identity
+        if mine.removed or mine.cluster_id != hello.cluster_id or mine.member_id != hello.to_member_id:
+            return "not-me: it is somebody else"
+        return "removed: long ago" if transport.is_removed(hello.member_id) else ""
+
+    patch.setattr(sim_node, "is_adopted_by", careless)
+    patch.setattr(PeerTransport, "why_refused", without_stores)
+
+
+def change_one_by_one_at_once(patch: pytest.MonkeyPatch) -> None:
+    """The single-server changes of 2014 (§4.1): no joint membership, no wait for an entry of the leader's own term."""
+
+    def hasty(raft: Raft, leader: Any, target: Membership, base_version: int, time_ms: int) -> None:
+        current = raft.membership
+        if raft.log.membership_index > raft.commit_index or base_version != current.version:
+            raise MembershipChangePending("another change is in flight")
+        membership_changes.check_target(current, target)
+        if len(current.voters ^ target.voters) > 1:
+            raise MembershipChangePending("one by one")
+        raft.append_membership(leader, replace(target, version=current.version + 1), time_ms)
+
+    patch.setattr(membership_changes, "propose", hasty)
+
+
+def reuse_ids(patch: pytest.MonkeyPatch) -> None:
+    """A new member gets the lowest id above those that are there."""
+    new = membership_plans._Draft._new
+
+    def careless(draft: Any, *what: Any) -> int:
+        draft.last_member_id = max(draft.members)
+        return new(draft, *what)
+
+    patch.setattr(membership_plans._Draft, "_new", careless)
+    patch.setattr(membership_changes, "check_target", lambda current, target: None)
+
+
+def say_too_early(patch: pytest.MonkeyPatch) -> None:
+    """Who is removed hears so from a leader that has not committed it yet."""
+    why = PeerTransport.why_refused
+
+    def careless(transport: PeerTransport, hello: PeerHello) -> str:
+        is_leaving = transport.membership.was_removed(hello.member_id)
+        return "removed: soon" if is_leaving else why(transport, hello)
+
+    patch.setattr(PeerTransport, "why_refused", careless)
+
+
+# Leases
+
+
+def ignore_drift(patch: pytest.MonkeyPatch) -> None:
+    """The lease is as long as the others' election timeouts, by clocks that run apart."""
+
+    def careless(raft: Raft) -> float:
+        leader = raft.leader_role
+        if leader is None or raft.commit_index < leader.first_index or leader.transfer or leader.told_to_campaign:
+            return lease.NEVER
+        return leader.rounds.confirmed_sent_at + raft.settings.election_timeout_s
+
+    patch.setattr(lease, "until", careless)
+
+
+def vote_at_once_after_a_start(patch: pytest.MonkeyPatch) -> None:
+    """A voter that has just started votes, though it may have heard a leader a moment ago."""
+    init = Raft.__init__
+
+    def hasty(raft: Raft, **what: Any) -> None:
+        init(raft, **what)
+        raft.quiet_until = float("-inf")
+
+    patch.setattr(Raft, "__init__", hasty)

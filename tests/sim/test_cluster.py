@@ -14,9 +14,7 @@ from raftwright.sim.simulation import Simulation, run_seed
 def founded(snapshot_commands: int = 60) -> Simulation:
     """A cluster without clients and faults, with a leader."""
     simulation = Simulation(1, profile=Profile(snapshot_commands=snapshot_commands))
-    for node in simulation.nodes:
-        node.found(simulation._membership())
-        node.start()
+    simulation.begin()
     wait(simulation, lambda: simulation.faults.leader() is not None)
     return simulation
 
@@ -34,9 +32,7 @@ def leader_and_follower(simulation: Simulation) -> tuple[SimNode, SimNode]:
 def write(simulation: Simulation, node: SimNode, value: str) -> list[bytes | None]:
     """Ask for a put. Its encoded results come into the list, None if it fails."""
     answers: list[bytes | None] = []
-    pending = Pending(
-        value, node.member_id, lambda encoded, _: answers.append(encoded), lambda *_: answers.append(None)
-    )
+    pending = Pending(value, node.place, lambda encoded, _: answers.append(encoded), lambda *_: answers.append(None))
     simulation.clients.expect(pending)
     put = Put("key", value.encode())
     blob = Blob(Origin(count=1, principal=value), encode_blob([encode_command(put)]))
@@ -55,7 +51,7 @@ def test_a_cluster_without_faults_elects_once_and_loses_nothing() -> None:
 def test_a_follower_that_slept_through_the_log_gets_a_snapshot_and_goes_on_from_it() -> None:
     simulation = founded(snapshot_commands=5)
     leader, follower = leader_and_follower(simulation)
-    simulation.network.split({follower.member_id})
+    simulation.network.split({follower.place})
     for number in range(30):
         answers = write(simulation, leader, f"w{number}")
         wait(simulation, lambda answers=answers: bool(answers))  # type: ignore[misc]

@@ -123,8 +123,7 @@ class Admission:
         """A member's stream says that this store was added to its cluster. Durable on return, if it is so."""
         async with self._lock:
             identity = self._identity
-            is_meant = hello.to_store_id == identity.store_id and hello.to_member_id > 0 and bool(hello.cluster_id)
-            if identity.cluster_id is not None or not self._is_open or not is_meant or not hello.settled:
+            if not self._is_open or not is_adopted_by(hello, identity):
                 return
             await self._write(
                 partial(
@@ -170,6 +169,12 @@ class Admission:
         identity = self._identity
         named = any(one.store_id == identity.store_id and one.name == identity.name for one in request.members)
         return named and identity.cluster_id == request.cluster_id
+
+
+def is_adopted_by(hello: PeerHello, identity: LocalIdentity) -> bool:
+    """Whether a member's stream makes this store a member: it names this very store, and by what is committed. PURE."""
+    is_meant = hello.to_store_id == identity.store_id and hello.to_member_id > 0 and bool(hello.cluster_id)
+    return identity.cluster_id is None and is_meant and hello.settled
 
 
 def founding_of(request: BootstrapRequest, identity: LocalIdentity) -> Founding:

@@ -212,7 +212,8 @@ class _Draft:
             self.promoted.add(key)
             self.waits = True
         if old is not None:
-            self.members[key] = intents.with_intent(self.members[key], replaces=old)
+            if key in self.promoted:  # else the old one leaves at once, and nothing is left to be carried on
+                self.members[key] = intents.with_intent(self.members[key], replaces=old)
             self.removed.add(old)
 
     def _replaced(self, addition: Addition, new: int | None) -> int | None:

@@ -5,19 +5,24 @@ own record of every entry that was ever in a log, of what is committed, of what 
 told. Figure 3.2 of the dissertation names the five properties of Raft.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from raftwright.kv.commands import InvalidCommand, Put, decode_blob
+from raftwright.kv.store import KvMachine
 from raftwright.raft import invariants
 from raftwright.raft.entries import Entry, EntryId, EntryKind
+from raftwright.raft.membership import Membership
 from raftwright.raft.messages import AppendEntries, RequestVote, VoteReply
 from raftwright.raft.roles import Candidate, Leader, PreCandidate
 from raftwright.server.blobs import ANONYMOUS_PRINCIPAL, Blob, decode_payload
+from raftwright.server.founding import FOUNDING_ID
+from raftwright.server.machine import Machine
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
 from raftwright.server.wire import PeerMessage
+from raftwright.sim.member_rules import MemberRules
 from raftwright.sim.world import Violation, World
 
 if TYPE_CHECKING:
@@ -68,6 +73,7 @@ class Checker:
     world: World
     without: frozenset[str] = frozenset()
     """Rules that are not checked."""
+    machine: Callable[[], Machine] = KvMachine
     nodes: dict[int, "SimNode"] = field(default_factory=dict)
     leaders: dict[int, int] = field(default_factory=dict)
     votes: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -78,12 +84,18 @@ class Checker:
     membership_bytes: dict[EntryId, Entry] = field(default_factory=dict)
     digests: dict[int, int] = field(default_factory=dict)
     """Of the whole state after each index."""
-    first_applied: dict[int, float] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     writes: dict[str, str] = field(default_factory=dict)
     """By write, the attempt that ran."""
     on_disk: dict[int, dict[int, int]] = field(default_factory=dict)
-    """By node: the term of each entry that its disk is known to hold."""
+    """By member: the term of each entry that its disk is known to hold."""
+    members: MemberRules = field(init=False)
+    reference: ReplicatedState = field(init=False)
+    """Gets every committed entry, one by one: what all nodes have to come to, in whatever groups they apply."""
+
+    def __post_init__(self) -> None:
+        self.members = MemberRules(self.fail)
+        self.reference = ReplicatedState(self.machine(), applied=FOUNDING_ID)
 
     def fail(self, rule: str, detail: str) -> None:
         if rule not in self.without:
@@ -93,9 +105,12 @@ class Checker:
 
     def started(self, node: "SimNode") -> None:
         assert node.driver is not None
-        self.nodes[node.member_id] = node
         raft = node.driver.raft
+        self.nodes[raft.own_id] = node
         recovered = node.recovered
+        if recovered.snapshot is not None:
+            self.members.founded(recovered.snapshot.membership)
+        self.members.acts(node)
         for entry in (*recovered.tail, *recovered.memberships):
             self._know(node, entry, raft.log.term_at(entry.index - 1))
         if recovered.snapshot is not None:
@@ -104,8 +119,9 @@ class Checker:
         held.update(
             {index: raft.log.term_at(index) or 0 for index in range(raft.log.first_index, raft.log.last_index + 1)}
         )
-        self.on_disk[node.member_id] = held
-        self.restored(node)
+        self.on_disk[raft.own_id] = held
+        if recovered.snapshot is not None:
+            self.restored(node)
 
     def stepped(self, node: "SimNode", before: invariants.Captured) -> None:
         assert node.driver is not None
@@ -137,9 +153,10 @@ class Checker:
         raft = node.driver.raft
         self.world.counts["elections"] += 1
         self.world.trace(f"{node} is elected in term {raft.term}")
-        other = self.leaders.setdefault(raft.term, node.member_id)
-        if other != node.member_id:
-            self.fail(ELECTION_SAFETY, f"n{other} and {node} both lead term {raft.term}")
+        other = self.leaders.setdefault(raft.term, raft.own_id)
+        if other != raft.own_id:
+            self.fail(ELECTION_SAFETY, f"members {other} and {raft.own_id} both lead term {raft.term}")
+        self.members.elected(node)
         for former in self.nodes.values():
             if former is not node and former.driver is not None and former.clock < former.driver.raft.lease_until:
                 self.fail(LEASE, f"{node} is elected in term {raft.term}, and {former} has a lease still")
@@ -206,7 +223,8 @@ class Checker:
 
     def written(self, node: "SimNode", entries: Sequence[Entry], snapshot: EntryId | None) -> None:
         """A write of `node` has just been synced."""
-        held = self.on_disk.setdefault(node.member_id, {})
+        self.members.acts(node)
+        held = self.on_disk.setdefault(node.identity.member_id or 0, {})
         self._know_all(node, entries, held.get(entries[0].index - 1) if entries else None)
         if snapshot is not None:
             held.clear()
@@ -219,19 +237,27 @@ class Checker:
 
     # What is applied
 
-    def applied(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None:
-        entry_id = EntryId(entry.term, entry.index)
-        committed = self.committed.get(entry.index)
-        if committed != entry_id:
-            self.fail(MACHINE_SAFETY, f"{node} applies {entry_id}, and {committed} is committed there")
-        known = self.entries.get(entry_id)
-        if known is not None and known.checksum != entry.checksum:
-            self.fail(MACHINE_SAFETY, f"{node} applies something else than what is at {entry_id}")
-        if entry.index not in self.first_applied:
-            self.first_applied[entry.index] = self.world.now
-            if entry.kind == EntryKind.COMMANDS:
-                self._execute(node, entry, outcomes)
+    def applied(self, node: "SimNode", entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            entry_id = EntryId(entry.term, entry.index)
+            committed = self.committed.get(entry.index)
+            if committed != entry_id:
+                self.fail(MACHINE_SAFETY, f"{node} applies {entry_id}, and {committed} is committed there")
+            known = self.entries.get(entry_id)
+            if known is not None and known.checksum != entry.checksum:
+                self.fail(MACHINE_SAFETY, f"{node} applies something else than what is at {entry_id}")
+            if entry.index > self.reference.applied_index:
+                self._apply(entry)
         self._compare_state(node, node.state)
+
+    def _apply(self, entry: Entry) -> None:
+        """It is applied for the first time."""
+        outcomes = self.reference.apply(entry)
+        self.digests[entry.index] = state_digest(self.reference)
+        if entry.kind == EntryKind.COMMANDS:
+            self._execute(entry, outcomes)
+        elif entry.kind == EntryKind.MEMBERSHIP:
+            self.members.applied(entry.index, Membership.decode(entry.payload))
 
     def restored(self, node: "SimNode") -> None:
         self._compare_state(node, node.state)
@@ -241,8 +267,8 @@ class Checker:
         if self.digests.setdefault(state.applied_index, digest) != digest:
             self.fail(MACHINE_SAFETY, f"{node} has another state than others had after index {state.applied_index}")
 
-    def _execute(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None:
-        """The first server applies this entry: note which writes ran in it."""
+    def _execute(self, entry: Entry, outcomes: Sequence[BlobOutcome]) -> None:
+        """Note which writes ran in this entry."""
         blobs = decode_payload(entry.payload)
         assert isinstance(blobs, list)
         for blob, outcome in zip(blobs, outcomes, strict=True):
@@ -252,7 +278,7 @@ class Checker:
                 attempt = self.attempts.setdefault(name, Attempt())
                 if outcome.status is Status.APPLIED:
                     alone = blob.origin.principal != ANONYMOUS_PRINCIPAL
-                    self._run(name, attempt, entry, outcome.encoded(node.state.machine) if alone else b"")
+                    self._run(name, attempt, entry, outcome.encoded(self.reference.machine) if alone else b"")
                 if outcome.status in (Status.APPLIED, Status.REPLAYED) and attempt.outcome == "none":
                     self.fail(NONE, f"{name} was answered as if it never happened, and is applied at {entry.index}")
 
@@ -278,21 +304,26 @@ class Checker:
             elif results is not None and self.attempts[ran].results != results:
                 self.fail(RESULT, f"{name} got another answer than {ran} had when it ran")
 
-    def sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
+    def sent(self, node: "SimNode", messages: Sequence[PeerMessage]) -> None:
         """A vote that leaves is a promise for the rest of its term (§3.4), and an entry for ever."""
+        self.members.sent(node, messages)
+        sender = node.identity.member_id or 0
         for message in messages:
             match message:
                 case AppendEntries(entries=entries, prev=prev) if entries:
-                    self._know_all(f"n{sender}", entries, prev.term)
+                    self._know_all(node, entries, prev.term)
                 case VoteReply(granted=True, to_id=candidate, term=term):
                     self._vote(sender, term, candidate)
                 case RequestVote(term=term):
                     self._vote(sender, term, sender)
 
+    def removed(self, node: "SimNode") -> None:
+        self.members.knows_of_removal(node)
+
     def _vote(self, voter: int, term: int, candidate: int) -> None:
         other = self.votes.setdefault((voter, term), candidate)
         if other != candidate:
-            self.fail(VOTE_ONCE, f"n{voter} votes in term {term} for n{candidate}, and voted for n{other}")
+            self.fail(VOTE_ONCE, f"member {voter} votes in term {term} for {candidate}, and voted for {other}")
 
 
 def attempt_names(blob: Blob) -> Iterator[str]:

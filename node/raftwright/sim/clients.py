@@ -17,7 +17,7 @@ from raftwright.server.errors import IdempotencyConflict, ServiceError, SessionE
 from raftwright.server.writes import Write
 from raftwright.sim.checkers import Checker
 from raftwright.sim.node import SimNode
-from raftwright.sim.workload import ClientRead, ClientWrite, KvWorkload
+from raftwright.sim.workload import ClientRead, ClientWrite, Workload
 from raftwright.sim.world import Violation, World
 
 ATTEMPTS_MAX = 12
@@ -29,6 +29,7 @@ class Pending:
 
     name: str
     node: int
+    """The place of the machine that was asked."""
     on_result: Callable[[bytes | None, Any], None]
     """Encoded results, or the decoded result of a single command."""
     on_error: Callable[[str, ServiceError | None], None]
@@ -57,7 +58,7 @@ class Clients:
         world: World,
         nodes: Sequence[SimNode],
         checker: Checker,
-        workload: KvWorkload,
+        workload: Workload,
         *,
         request_timeout_s: float,
     ) -> None:
@@ -66,7 +67,7 @@ class Clients:
         self.checker = checker
         self.workload = workload
         self.request_timeout_s = request_timeout_s
-        self._pending: dict[int, dict[str, Pending]] = {node.member_id: {} for node in nodes}
+        self._pending: dict[int, dict[str, Pending]] = {node.place: {} for node in nodes}
         self._count = 0
         for node in nodes:
             node.on_answer = self._on_answer
@@ -89,8 +90,8 @@ class Clients:
         return self._pending[pending.node].pop(pending.name, None) is pending
 
     def _on_down(self, node: SimNode) -> None:
-        lost = list(self._pending[node.member_id].values())
-        self._pending[node.member_id].clear()
+        lost = list(self._pending[node.place].values())
+        self._pending[node.place].clear()
         for pending in lost:
             pending.on_error("unknown", None)
 
@@ -183,7 +184,7 @@ class Client:
         name = f"{write.name}/{write.attempts}"
         pending = Pending(
             name,
-            node.member_id,
+            node.place,
             on_result=partial(self._on_written, write, name),
             on_error=partial(self._on_failed, write, name),
         )
@@ -263,7 +264,7 @@ class Client:
         self.busy += 1
         read = ClientRead(name=self.clients.next_name("r"), key=self.clients.workload.any_key(), begin=self.world.now)
         pending = Pending(
-            read.name, node.member_id, on_result=partial(self._on_read, read), on_error=partial(self._on_unread, read)
+            read.name, node.place, on_result=partial(self._on_read, read), on_error=partial(self._on_unread, read)
         )
         self.clients.expect(pending)
         node.submit(partial(self._submit_read, pending, node, self.world.chance(0.5)))

@@ -53,6 +53,7 @@ class Faults:
             "transfer": self._transfer,
             "bad network": self._worsen_network,
             "lost streams": self._lose_streams,
+            "restart in a lease": self._restart_in_a_lease,
             "membership": self._change_membership,
         }
 
@@ -117,8 +118,8 @@ class Faults:
     # Crashes
 
     def _crash(self, node: SimNode) -> None:
-        if node.is_up:
-            if not node.has_unwritten and self.world.chance(0.85):
+        if node.phase != "down":
+            if node.is_up and not node.has_unwritten and self.world.chance(0.85):
                 node.crash_at_write = True  # a moment later, when there is something to lose
                 return
             if node is self.leader():
@@ -147,18 +148,18 @@ class Faults:
 
     # Network
 
-    def _members(self, count: int) -> set[int]:
-        return {node.member_id for node in self._random.sample(list(self.nodes), count)}
+    def _places(self, count: int) -> set[int]:
+        return {node.place for node in self._random.sample(list(self.nodes), count)}
 
     def _partition(self) -> None:
         if len(self.nodes) > 1:
-            self.network.split(self._members(self._random.randint(1, len(self.nodes) - 1)))
+            self.network.split(self._places(self._random.randint(1, len(self.nodes) - 1)))
             self._soon(self.network.heal)
 
     def _isolate_leader(self) -> None:
         leader = self.leader()
         if leader is not None:
-            self.network.split({leader.member_id})
+            self.network.split({leader.place})
             self._soon(self.network.heal)
 
     def _split_vote(self) -> None:
@@ -167,7 +168,7 @@ class Faults:
         if leader is None or leader.driver is None:
             self._crash_one()
             return
-        self.network.split({leader.member_id})
+        self.network.split({leader.place})
         others = [node for node in self._up() if node is not leader]
         if others:
             self._random.choice(others).crash_at_write = True
@@ -182,24 +183,31 @@ class Faults:
             leader.crash()
             self.world.after(self._random.uniform(0.4, 0.6), leader.start)
 
-    def sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
+    def sent(self, sender: SimNode, messages: Sequence[PeerMessage]) -> None:
         """The network tells of everything that is sent."""
         for message in messages:
             match message:
-                case RequestVote(to_id=voter) if self._trap_set and self.nodes[voter - 1].is_running:
-                    self._trap_set = False
-                    self._trapped[sender] = voter
-                    self._close_trap(sender, voter)
-                case VoteReply(granted=True, to_id=candidate) if self._trapped.get(candidate) == sender:
+                case RequestVote(to_id=voter) if self._trap_set:
+                    found = self._running(voter)
+                    if found is not None:
+                        self._trap_set = False
+                        self._trapped[message.from_id] = voter
+                        self._close_trap(sender, found)
+                case VoteReply(granted=True, to_id=candidate) if self._trapped.get(candidate) == message.from_id:
                     del self._trapped[candidate]
-                    self.world.after(0.001 * self._random.random(), self._crash_now, self.nodes[sender - 1])
-                    self.world.after(0.03, self._cut_off, candidate)
+                    self.world.after(0.001 * self._random.random(), self._crash_now, sender)
+                    found = self._running(candidate)
+                    if found is not None:
+                        self.world.after(0.03, self._cut_off, found.place)
                     self.world.after(self._random.uniform(0.7, 2.0), self.network.heal)
 
-    def _close_trap(self, candidate: int, voter: int) -> None:
-        up = [node.member_id for node in self._up() if node.member_id not in (candidate, voter)]
+    def _running(self, member_id: int) -> SimNode | None:
+        return next((node for node in self.nodes if node.is_running and node.member_id == member_id), None)
+
+    def _close_trap(self, candidate: SimNode, voter: SimNode) -> None:
+        up = [node.place for node in self._up() if node not in (candidate, voter)]
         needed = self.profile.voters // 2 - 1
-        self._cut({(candidate, each) for each in up[needed:]})
+        self._cut({(candidate.place, each) for each in up[needed:]})
 
     def _crash_now(self, node: SimNode) -> None:
         if node.is_up and not self.stopped:
@@ -207,22 +215,22 @@ class Faults:
             node.crash()
             self.world.after(self._random.uniform(0.03, 0.15), node.start)
 
-    def _cut_off(self, member_id: int) -> None:
+    def _cut_off(self, place: int) -> None:
         if not self.stopped:
-            self.network.split({member_id})
+            self.network.split({place})
 
     def _cut(self, links: set[tuple[int, int]]) -> None:
         self.network.cut |= {link for one, other in links for link in ((one, other), (other, one))}
 
     def _cut_links(self) -> None:
         """Some pairs do not hear each other, though both hear others."""
-        ids = [node.member_id for node in self.nodes]
-        self._cut({(one, other) for one in ids for other in ids if one < other and self.world.chance(0.4)})
+        places = [node.place for node in self.nodes]
+        self._cut({(one, other) for one in places for other in places if one < other and self.world.chance(0.4)})
         self._soon(self.network.heal)
 
     def _cut_one_way(self) -> None:
         if len(self.nodes) > 1:
-            self.network.split(self._members(self._random.randint(1, len(self.nodes) - 1)), one_way=True)
+            self.network.split(self._places(self._random.randint(1, len(self.nodes) - 1)), one_way=True)
             self._soon(self.network.heal)
 
     def _worsen_network(self) -> None:
@@ -236,9 +244,29 @@ class Faults:
     def _lose_streams(self) -> None:
         node = self._random.choice(list(self.nodes))
         for other in self.nodes:
-            if other is not node:
+            if other is not node and other.member_id is not None and node.member_id is not None:
                 node.stream_lost(other.member_id)
                 other.stream_lost(node.member_id)
+
+    def _restart_in_a_lease(self) -> None:
+        """One voter has not heard the leader for long. The others have, and answered; they start anew at once, hear it
+        no more, and are asked for their votes while the leader reads by the lease that their answers gave it."""
+        leader, up = self.leader(), self._up()
+        if leader is None or len(up) < 3:
+            return
+        deaf, *others = self._random.sample([node for node in up if node is not leader], len(up) - 1)
+        self._cut({(leader.place, deaf.place)})
+        self.world.after(2.3 * self.profile.election_timeout_s, self._restart_at_once, leader, others)
+        self.world.after(5 * self.profile.election_timeout_s, self.network.heal)
+
+    def _restart_at_once(self, leader: SimNode, others: Sequence[SimNode]) -> None:
+        if self.stopped:
+            return
+        self._cut({(leader.place, other.place) for other in others})
+        for other in others:
+            if other.is_up:
+                other.crash()
+                self.world.after(0.005, other.start)
 
     # Disks and processes
 

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from raftwright.raft.entries import Entry, EntryId, SnapshotMeta
 from raftwright.raft.events import ChunkLoaded, EntriesLoaded
+from raftwright.raft.membership import Membership
 from raftwright.raft.ready import LoadChunk, LoadEntries
 from raftwright.server.digests import WrongState
 from raftwright.server.driver import Driver
-from raftwright.server.effects import Answer, Effects, Persist, ReadDone, SnapshotJob
+from raftwright.server.effects import Answer, ControlDone, Effects, Persist, ReadDone, SnapshotJob
 from raftwright.server.machine import InvalidSnapshot
 from raftwright.server.wire import PeerMessage
 from raftwright.sim.workers import Process, Work, Workers
@@ -37,6 +38,12 @@ class Outside(Process, Protocol):
     def answer(self, answer: Answer) -> None: ...
 
     def read_done(self, done: ReadDone) -> None: ...
+
+    def control_done(self, done: ControlDone) -> None: ...
+
+    def membership_changed(self, membership: Membership) -> None: ...
+
+    def was_removed(self) -> None: ...
 
     def written(self, entries: Sequence[Entry], snapshot: EntryId | None) -> None: ...
 
@@ -62,6 +69,8 @@ class SimGlue:
             self.outside.answer(answer)
         for done in effects.reads:
             self.outside.read_done(done)
+        for ended in effects.controls:
+            self.outside.control_done(ended)
         if effects.persist is not None:
             self.persist(effects.persist)
         for load in effects.loads:
@@ -79,6 +88,10 @@ class SimGlue:
             self.workers.spawn(self._adopt(effects.adopt))
         if effects.compact is not None:
             self.workers.on_disk(partial(self.storage.compact, effects.compact), self._measure)
+        if effects.membership is not None:
+            self.outside.membership_changed(effects.membership)
+        if effects.removed:
+            self.outside.was_removed()
         if effects.again:
             self.outside.poke()
 

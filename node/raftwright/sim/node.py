@@ -1,86 +1,40 @@
-"""A simulated node: the real core, driver and storage, and in place of the glue, disk and clock that are simulated.
+"""A simulated node: the real core, driver and storage, on a host whose disk and clock are simulated.
 
 `simulation.py` owns the nodes, faults act on them. Rules: it carries out the driver's effects as `server/glue.py`
-does, with time passing in between; a crash takes everything but the disk, and of that what was not synced.
+does, with time passing in between; it becomes a member and ceases to be one as `server/admission.py` and
+`server/node.py` have it.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
-from raftwright.raft import invariants
-from raftwright.raft.entries import Entry, EntryId, HardState, Recovered
-from raftwright.raft.events import AnyEvent
+from raftwright.raft.entries import Entry, EntryId, Recovered
 from raftwright.raft.membership import Membership
-from raftwright.raft.raft import Raft, RaftSettings
+from raftwright.raft.raft import RaftSettings
+from raftwright.server.admission import is_adopted_by
 from raftwright.server.driver import Driver, DriverSettings
-from raftwright.server.effects import Answer, ReadDone
-from raftwright.server.founding import FOUNDING_ID
+from raftwright.server.effects import Answer, ControlDone, ReadDone
+from raftwright.server.founding import Founding, make_durable
 from raftwright.server.machine import Machine
-from raftwright.server.state import BlobOutcome, ReplicatedState
-from raftwright.server.wire import PeerMessage
-from raftwright.sim.disk import SimFiles, SimulatedCrash, Unsynced
+from raftwright.server.peer_streams import REMOVED
+from raftwright.server.peers import LocalIdentity
+from raftwright.server.wire import Forward, PeerHello, PeerMessage
+from raftwright.sim.disk import SimulatedCrash
 from raftwright.sim.glue import SimGlue
+from raftwright.sim.host import SimHost
 from raftwright.sim.network import Network
 from raftwright.sim.profile import Profile
+from raftwright.sim.streams import KNOCK_INTERVAL_S, SimStreams, peer_address
+from raftwright.sim.watching import WatchedRaft, WatchedState, Watcher
 from raftwright.sim.workers import Work
 from raftwright.sim.world import Violation, World
 from raftwright.storage.errors import DiskFull, StorageError, SyncFailed
 from raftwright.storage.storage import Storage, StorageSettings
 
-WALL_EPOCH_MS = 1_700_000_000_000
-CRASHES: tuple[Unsynced | None, ...] = ("drop", "drop", "drop", "drop", "drop", "mix", "mix", "mix", "keep", None)
-"""What becomes of un-synced bytes in a crash. None: only the process ends, and the machine goes on."""
-DISK_TIME_MAX_S = 1.0
-STEP_S = 1e-6
-"""Added to deadlines, so that a rounded one is not met a moment too early for ever."""
 
-
-class Watcher(Protocol):
-    """Who looks at every step. See `checkers.py`."""
-
-    def started(self, node: "SimNode") -> None: ...
-
-    def stepped(self, node: "SimNode", before: invariants.Captured) -> None: ...
-
-    def applied(self, node: "SimNode", entry: Entry, outcomes: Sequence[BlobOutcome]) -> None: ...
-
-    def restored(self, node: "SimNode") -> None: ...
-
-    def written(self, node: "SimNode", entries: Sequence[Entry], snapshot: EntryId | None) -> None: ...
-
-
-class WatchedRaft(Raft):
-    """The core, looked at before and after each step."""
-
-    node: "SimNode"
-
-    def step(self, event: AnyEvent) -> None:
-        before = invariants.capture(self)
-        try:
-            super().step(event)
-        finally:
-            invariants.check(self)
-            invariants.check_delta(before, self)
-            self.node.watcher.stepped(self.node, before)
-
-
-class WatchedState(ReplicatedState):
-    node: "SimNode"
-
-    def apply(self, entry: Entry, decoded: Sequence[list[Any] | None] | None = None) -> list[BlobOutcome]:
-        outcomes = super().apply(entry, decoded)
-        self.node.watcher.applied(self.node, entry, outcomes)
-        return outcomes
-
-    def replay(self, entries: Sequence[Entry]) -> int:
-        """One by one, so that the watcher sees each; it comes to the same."""
-        return sum(outcome.origin.count for entry in entries for outcome in self.apply(entry))
-
-
-class SimNode:
+class SimNode(SimHost):
     def __init__(
         self,
         *,
@@ -88,54 +42,37 @@ class SimNode:
         network: Network,
         watcher: Watcher,
         profile: Profile,
-        member_id: int,
+        place: int,
         machine: Callable[[], Machine],
     ) -> None:
-        random = world.random
-        self.world = world
+        super().__init__(world=world, profile=profile, place=place)
         self.network = network
         self.watcher = watcher
-        self.profile = profile
-        self.member_id = member_id
-        self.store_id = f"{random.getrandbits(128):032x}"
-        self.disk = SimFiles(Random(random.getrandbits(64)))
-        self.clock_offset = random.uniform(0, 1e6)
-        self.clock_rate = 1 + random.uniform(-profile.clock_skew, profile.clock_skew)
-        self.wall_offset_ms = random.randint(-2000, 2000)
-        self.disk_delay_s = profile.disk_delay_s * (20 if world.chance(profile.slow_disk_share) else 1)
-        self.disk_slowness = 1.0
         self.crash_at_write = False
         self.incarnation = 0
         self.recovered: Recovered
         """What the newest start found."""
         self.glue: SimGlue | None = None
-        """None while the process is down."""
+        """None while the process is down, and while it takes no part."""
+        self.phase = "down"
+        """`down`, `waiting` (to become a member), `serving`, `removed`."""
+        self.identity = LocalIdentity(name=repr(self), store_id=self.store_id)
+        self.storage: Storage
+        self.streams: SimStreams
         self.state: WatchedState
         self.on_answer: Callable[[Answer], None] = lambda answer: None
         self.on_read: Callable[[ReadDone], None] = lambda done: None
+        self.on_control: Callable[[ControlDone], None] = lambda done: None
         self.on_down: Callable[[SimNode], None] = lambda node: None
         self._machine = machine
-        self._paused = False
-        self._deferred: list[Callable[[], None]] = []
         self._scheduled = False
         self._timer_at = float("inf")
-
-    def __repr__(self) -> str:
-        return f"n{self.member_id}"
-
-    # Clocks
+        self._is_adopting = self._is_leaving = False
 
     @property
-    def clock(self) -> float:
-        """This node's monotonic clock."""
-        return self.clock_offset + self.world.now * self.clock_rate
-
-    @property
-    def wall_ms(self) -> int:
-        return WALL_EPOCH_MS + self.wall_offset_ms + int(self.world.now * 1000)
-
-    def _world_time(self, clock: float) -> float:
-        return (clock - self.clock_offset) / self.clock_rate + STEP_S
+    def member_id(self) -> int | None:
+        """Of the store that started last."""
+        return self.identity.member_id
 
     # Life
 
@@ -156,27 +93,50 @@ class SimNode:
         """Whether a write to disk is under way."""
         return self.glue is not None and self.glue.workers.is_writing
 
-    def found(self, membership: Membership) -> None:
-        """The first start, on an empty disk, as `server/node.py` does it."""
+    def found(self, founding: Founding) -> None:
+        """Before the first start: the founding is on the disk already."""
         storage = self._open()
-        state = ReplicatedState(self._machine(), applied=FOUNDING_ID)
-        writer = storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=membership)
-        for name, version, required, chunks in state.sections():
-            writer.section(name, version, required)
-            for chunk in chunks:
-                writer.write(chunk)
-        writer.finish()
-        storage.write(hard_state=HardState(term=FOUNDING_ID.term))
-        storage.save_identity(cluster_id="5" * 32, member_id=self.member_id, name=repr(self))
+        make_durable(storage, self._machine(), founding, repr(self), None)
         storage.close()
+
+    def bootstrap(self, founding: Founding) -> None:
+        """A waiting node is told to found a cluster; power may go at any point of it."""
+        make = partial(make_durable, self.storage, self._machine(), founding, repr(self), None)
+        if self.phase == "waiting" and self._survives(make):
+            self._become(founding.cluster_id, founding.member_id)
+
+    def _become(self, cluster_id: str, member_id: int) -> None:
+        self.identity.cluster_id, self.identity.member_id = cluster_id, member_id
+        self.world.trace(f"{self} is member {member_id}")
+        self._take_part()
+
+    def _survives(self, work: Work) -> bool:
+        """Do it, unless power goes in its middle: then the node starts again a little later."""
+        if self.world.chance(0.15):
+            self.disk.crash_at = self.disk.effects + self.world.random.randint(1, 12)
+        try:
+            self.guarded(work)
+        except SimulatedCrash:
+            self.world.counts["crashes on becoming a member"] += 1
+            self.crash()
+            self.world.after(0.05, self.start)
+        finally:
+            self.disk.crash_at = None
+        return self.phase == "waiting"
 
     def _open(self) -> Storage:
         settings = StorageSettings(segment_bytes=self.profile.segment_bytes, tail_bytes_max=self.profile.tail_bytes_max)
         return Storage.open(self.disk, settings, new_store_id=self.store_id)
 
+    def lose_disk(self) -> None:
+        """The machine comes back with an empty disk: somebody new."""
+        if self.phase != "down":
+            self.crash()
+        self.replace_disk()
+
     def start(self) -> None:
         """Start the process on what the disk holds."""
-        if self.glue is not None:
+        if self.phase != "down":
             return
         if self.world.chance(0.03):  # power may go in the middle of recovery, too
             self.disk.crash_at = self.disk.effects + self.world.random.randint(1, 12)
@@ -201,21 +161,50 @@ class SimNode:
         self.incarnation += 1
         self._paused = self._scheduled = False
         self._timer_at = float("inf")
-        storage = self._open()
+        self._is_adopting = self._is_leaving = False
+        storage = self.storage = self._open()
+        mine = storage.identity
+        self.identity = LocalIdentity(
+            name=repr(self),
+            store_id=mine.store_id,
+            client=f"{self}:2",
+            peer=peer_address(self.place),
+            cluster_id=mine.cluster_id,
+            member_id=mine.member_id,
+            removed=mine.removed,
+        )
+        self.streams = SimStreams(network=self.network, place=self.place, identity=self.identity)
+        if mine.removed or mine.cluster_id is None:
+            self.phase = "removed" if mine.removed else "waiting"
+            self.world.trace(f"{self} is {self.phase}")
+        else:
+            self._take_part()
+
+    def _take_part(self) -> None:
+        storage = self.storage
         state = self.state = WatchedState(self._machine())
         state.node = self
-        state.restore(storage.open_snapshot().sections())
+        if storage.snapshot_meta is not None:
+            state.restore(storage.open_snapshot().sections())
         self.recovered = storage.recovered
         driver = self._make_driver(state, self.recovered)
         driver.set_room_bytes(storage.room_bytes, disk_is_full=False)
         self.glue = SimGlue(outside=self, driver=driver, storage=storage)
+        self.phase = "serving"
         raft = driver.raft
+        self.streams.take_part(raft)
         self.world.trace(f"{self} starts: {raft.hard_state}, log to {raft.log.last_id}, snapshot {raft.commit_index}")
         self.watcher.started(self)
         self.poke()
+        if self.profile.lives:
+            self._knock(self.incarnation)
 
-    def _make_driver(self, state: ReplicatedState, recovered: Recovered) -> Driver:
-        assert recovered.snapshot is not None
+    def _knock(self, incarnation: int) -> None:
+        if incarnation == self.incarnation and self.glue is not None:
+            self.when_running(self.streams.knock)
+            self.world.after(self.world.random.uniform(0.5, 1.5) * KNOCK_INTERVAL_S, self._knock, incarnation)
+
+    def _make_driver(self, state: WatchedState, recovered: Recovered) -> Driver:
         profile = self.profile
         raft = WatchedRaft(
             member_id=self.member_id,
@@ -236,7 +225,7 @@ class SimNode:
         return Driver(
             raft=raft,
             state=state,
-            membership=recovered.snapshot.membership,
+            membership=recovered.snapshot.membership if recovered.snapshot else Membership(),
             settings=DriverSettings(
                 request_timeout_s=profile.request_timeout_s,
                 entry_bytes_max=profile.entry_bytes_max,
@@ -247,56 +236,20 @@ class SimNode:
         )
 
     def crash(self) -> None:
-        """Power goes. A write that is under way has got anywhere between its begin and its end."""
-        world = self.world
-        for work in self.glue.workers.end() if self.glue is not None else []:
-            if world.chance(0.95):
-                self.disk.crash_at = self.disk.effects + world.random.choice((1, 2, 2, 2, 2, 3))
-                with suppress(SimulatedCrash, StorageError):
-                    work()
-        before = self._content()
-        how: Unsynced | None = world.random.choice(CRASHES)
-        if how is None:
-            self.disk.kill()
-        else:
-            self.disk.power_loss(how)
-        dropped = self._content() != before
-        world.counts["crashes"] += 1
-        world.counts["crashes that dropped un-synced bytes"] += dropped
-        world.trace(f"{self} crashes, un-synced bytes: {how}, dropped: {dropped}")
+        """Power goes."""
+        self.lose_power(self.glue.workers.end() if self.glue is not None else [])
         self.glue = None
-        self.crash_at_write = self._paused = False
-        self._deferred.clear()
+        self.phase = "down"
+        self.crash_at_write = False
         self.on_down(self)
 
     def crash_in_write(self) -> None:
         self.crash()
         self.world.after(self.world.random.choice((0.02, 0.3, 1.0)) * self.world.random.random(), self.start)
 
-    def _content(self) -> dict[str, bytes]:
-        content: dict[str, bytes] = {}
-        for directory in ("log", "snapshots"):
-            if self.disk.exists(directory):
-                paths = [f"{directory}/{name}" for name in self.disk.list(directory)]
-                content.update({path: self.disk.content(path) for path in paths})
-        return content
-
-    def pause(self) -> None:
-        self._paused = True
-
     def resume(self) -> None:
-        self._paused = False
-        deferred, self._deferred = self._deferred, []
-        for action in deferred:
-            action()
+        super().resume()
         self.poke()
-
-    def when_running(self, action: Callable[[], None]) -> None:
-        """Do it now, or when the node goes on; it is lost if the node crashes before."""
-        if self._paused:
-            self._deferred.append(action)
-        else:
-            action()
 
     # Input
 
@@ -310,8 +263,38 @@ class SimNode:
         action(self.glue.driver)
         self.poke()
 
-    def receive(self, messages: Sequence[PeerMessage]) -> None:
-        self.submit(lambda driver: driver.receive(messages, self.clock))
+    def receive(self, sender: int, hello: PeerHello, messages: Sequence[PeerMessage]) -> None:
+        if self.phase != "down":
+            self.when_running(partial(self._receive, sender, hello, messages))
+
+    def _receive(self, sender: int, hello: PeerHello, messages: Sequence[PeerMessage]) -> None:
+        if self.phase == "waiting" and not self._is_adopting and is_adopted_by(hello, self.identity):
+            self._is_adopting = True
+            self.world.after(self.disk_time(), self._adopt, self.incarnation, hello)
+        elif self.streams.takes(sender, hello) and self.glue is not None and messages:
+            self.glue.driver.receive(messages, self.clock)
+            self.poke()
+
+    def _adopt(self, incarnation: int, hello: PeerHello) -> None:
+        if incarnation != self.incarnation or self.phase != "waiting":
+            return
+        self._is_adopting = False
+        bind = partial(
+            self.storage.save_identity,
+            cluster_id=hello.cluster_id,
+            member_id=hello.to_member_id,
+            name=repr(self),
+        )
+        if self._survives(bind):
+            self.world.counts["stores adopted"] += 1
+            self._become(hello.cluster_id, hello.to_member_id)
+
+    def refused(self, hello: PeerHello, why: str) -> None:
+        if self.phase == "serving" and hello.store_id == self.identity.store_id:
+            if why.startswith(REMOVED):
+                self.when_running(self.was_removed)
+            else:
+                self.stream_lost(hello.to_member_id)
 
     def stream_lost(self, peer: int) -> None:
         self.submit(lambda driver: driver.stream_lost(peer, self.clock))
@@ -353,7 +336,8 @@ class SimNode:
     # What the glue and its threads ask for
 
     def send(self, to: int, messages: Sequence[PeerMessage]) -> None:
-        self.network.send(self.member_id, to, messages)
+        if not self.streams.send(to, messages) and self.glue is not None:
+            self.glue.driver.unsent(to, [message.id for message in messages if isinstance(message, Forward)])
 
     def answer(self, answer: Answer) -> None:
         self.on_answer(answer)
@@ -361,14 +345,34 @@ class SimNode:
     def read_done(self, done: ReadDone) -> None:
         self.on_read(done)
 
+    def control_done(self, done: ControlDone) -> None:
+        self.on_control(done)
+
+    def membership_changed(self, membership: Membership) -> None:
+        self.streams.update(membership)
+
+    def was_removed(self) -> None:
+        """It is made durable, and then the node takes no part any more."""
+        if self.glue is not None and not self._is_leaving:
+            self._is_leaving = True
+            self.glue.workers.on_disk(self.storage.mark_removed, lambda _: self._leave())
+
+    def _leave(self) -> None:
+        assert self.glue is not None
+        self.world.counts["members that learned of their removal"] += 1
+        self.world.trace(f"{self} knows that it was removed")
+        self.identity.removed = True
+        self.watcher.removed(self)
+        self.glue.workers.end()
+        self.glue = None
+        self.phase = "removed"
+        self.on_down(self)
+
     def written(self, entries: Sequence[Entry], snapshot: EntryId | None) -> None:
         self.watcher.written(self, entries, snapshot)
 
     def restored(self) -> None:
         self.watcher.restored(self)
-
-    def disk_time(self) -> float:
-        return min(DISK_TIME_MAX_S, self.world.random.expovariate(1 / (self.disk_delay_s * self.disk_slowness)))
 
     def guarded(self, work: Work) -> Any:
         """A failed sync ends the process at once, as it does in `server/run.py`."""

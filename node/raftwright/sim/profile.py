@@ -3,7 +3,7 @@
 Drawn from the seed by `draw_profile`, or made by hand in a test. Values only.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from raftwright.sim.network import NetworkSettings
@@ -26,6 +26,7 @@ FAULTS = (
     "transfer",
     "bad network",
     "lost streams",
+    "restart in a lease",
     "membership",
 )
 
@@ -39,6 +40,8 @@ THEMES = (
     ("membership", "transfer"),
 )
 """Faults that bring out most when little else disturbs them."""
+LIVES_SHARE = 0.25
+COUNTERS_SHARE = 0.15
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class Profile:
     request_timeout_s: float = 0.8
     clock_skew: float = 0.0
     """A node's clock runs fast or slow by up to this share."""
+    clock_extremes: bool = False
+    """And never by less."""
     disk_delay_s: float = 0.002
     """Mean of what a write with its sync takes."""
     slow_disk_share: float = 0.0
@@ -71,6 +76,14 @@ class Profile:
     fault_interval_s: float = 0.25
     """Mean time from one fault to the next."""
     faults: tuple[str, ...] = ()
+    counters: bool = False
+    """The nodes run a user's machine, rather than the store."""
+    lives: bool = False
+    """Members come and go, by bootstrap, as learners that join empty, by removal, and with disks that are lost."""
+    managed: bool = False
+    """All nodes start empty and wait; one of them is bootstrapped."""
+    spares: int = 0
+    """Machines that belong to nobody at first."""
 
 
 def draw_profile(random: Random) -> Profile:
@@ -99,3 +112,25 @@ def draw_profile(random: Random) -> Profile:
         fault_interval_s=random.choice((0.5, 1.0) if themed else (0.1, 0.25, 0.5)),
         faults=faults or FAULTS[:1],
     )
+
+
+def draw_lives(random: Random) -> Profile:
+    """The settings of a run in which members come and go."""
+    profile = draw_profile(random)
+    voters = random.choice((1, 2, 3, 3, 3, 4, 5))
+    return replace(
+        profile,
+        voters=voters,
+        learners=random.choice((0, 0, 1)),
+        spares=random.choice((1, 2, 3)),
+        managed=random.random() < 0.5,
+        lives=True,
+        seconds=6.0,
+        faults=tuple(fault for fault in profile.faults if fault != "membership") or FAULTS[:1],
+    )
+
+
+def draw_any(random: Random) -> Profile:
+    """Of every kind of run."""
+    profile = draw_lives(random) if random.random() < LIVES_SHARE else draw_profile(random)
+    return replace(profile, counters=random.random() < COUNTERS_SHARE)

@@ -13,15 +13,16 @@ from random import Random
 from typing import Any
 
 from raftwright.kv.store import KvMachine
-from raftwright.raft.membership import Addresses, Member, Membership, first_membership
 from raftwright.server.wire import PeerMessage
 from raftwright.sim.checkers import Checker, state_digest
 from raftwright.sim.clients import Client, Clients
+from raftwright.sim.counters import CounterWorkload, counters
 from raftwright.sim.faults import Faults
 from raftwright.sim.network import Network
 from raftwright.sim.node import SimNode
-from raftwright.sim.profile import Profile, draw_profile
-from raftwright.sim.workload import ClientWrite, KvWorkload
+from raftwright.sim.operators import Operators
+from raftwright.sim.profile import Profile, draw_any
+from raftwright.sim.workload import ClientWrite, KvWorkload, Workload
 from raftwright.sim.world import Violation, World
 
 LIVENESS = "liveness: without faults the cluster takes writes and all nodes come to the same state"
@@ -59,12 +60,15 @@ class Simulation:
         profile: Profile | None = None,
         say: Callable[[str], None] | None = None,
         without: frozenset[str] = frozenset(),
-        machine: Callable[[], Any] = KvMachine,
-        workload: Callable[[Random, Profile], KvWorkload] | None = None,
+        machine: Callable[[], Any] | None = None,
+        workload: Callable[[Random, Profile], Workload] | None = None,
     ) -> None:
         world = self.world = World(seed, say=say)
-        self.profile = profile or draw_profile(world.random)
-        self.checker = Checker(world, without)
+        self.profile = profile or draw_any(world.random)
+        if machine is None:
+            machine = counters if self.profile.counters else KvMachine
+            workload = workload or (_counting if self.profile.counters else None)
+        self.checker = Checker(world, without, machine)
         self.network = Network(world, self.profile.network)
         self.network.on_send = self._sent
         self.nodes = [
@@ -73,29 +77,35 @@ class Simulation:
                 network=self.network,
                 watcher=self.checker,
                 profile=self.profile,
-                member_id=member_id,
+                place=place,
                 machine=machine,
             )
-            for member_id in range(1, self.profile.voters + self.profile.learners + 1)
+            for place in range(1, self.profile.voters + self.profile.learners + self.profile.spares + 1)
         ]
-        self.network.receivers = {node.member_id: node for node in self.nodes}
-        self.workload = (
-            workload(world.random, self.profile) if workload else KvWorkload(world.random, self.profile.keys)
-        )
+        self.network.receivers = {node.place: node for node in self.nodes}
+        self.workload = (workload or _storing)(world.random, self.profile)
         self.clients = Clients(
             world, self.nodes, self.checker, self.workload, request_timeout_s=self.profile.request_timeout_s
         )
         self.faults = Faults(world, self.network, self.nodes, self.profile)
+        self.operators = Operators(world, self.nodes, self.profile, lambda: self.checker.members.committed)
+
+    def begin(self) -> None:
+        """Found the cluster, unless the operators do, and start every node."""
+        if not self.profile.managed:
+            foundings = self.operators.founding()
+            for node, founding in zip(self.nodes, foundings, strict=False):  # spares are founded by nobody
+                node.found(founding)
+        for node in self.nodes:
+            node.start()
 
     def run(self) -> None:
         """Raises Violation."""
         world, profile = self.world, self.profile
         world.trace(f"seed {world.seed}: {profile}")
-        membership = self._membership()
-        for node in self.nodes:
-            node.found(membership)
-        for node in self.nodes:
-            node.start()
+        self.begin()
+        if profile.lives:
+            self.operators.start()
         clients = [self._client(number) for number in range(profile.clients)]
         for client in clients:
             client.start()
@@ -117,54 +127,59 @@ class Simulation:
             window=3 if number % 3 == 1 else 1,
         )
 
-    def _membership(self) -> Membership:
-        return first_membership(
-            (
-                Member(
-                    name=f"n{node.member_id}",
-                    store_id=node.store_id,
-                    addresses=Addresses(peer=f"n{node.member_id}:1", client=f"n{node.member_id}:2"),
-                ),
-                node.member_id <= self.profile.voters,
-            )
-            for node in self.nodes
-        )
-
     def _sent(self, sender: int, messages: Sequence[PeerMessage]) -> None:
-        self.checker.sent(sender, messages)
-        self.faults.sent(sender, messages)
+        node = self.nodes[sender - 1]
+        self.checker.sent(node, messages)
+        self.faults.sent(node, messages)
 
     # The end of a run
 
     def _recover(self, clients: list[Client]) -> None:
         """A write must succeed at every node, and every node must come to the same state."""
         world = self.world
+        self.operators.is_finishing = True
+        if not world.run_until(world.now + RECOVERY_S, done=self.operators.is_settled):
+            raise Violation(LIVENESS, f"{self.operators.committed()} does not settle: {self._positions()}")
         deadline = world.now + RECOVERY_S
         client = Client(self.clients, think_time_s=1.0, with_session=True, window=0)
         done: list[ClientWrite] = []
-        for node in self.nodes:
+        members = self.operators.members()
+        for node in members:
             client.write(self.workload.probe(self.clients.next_name("probe")), node, done.append)
         ended = world.run_until(
-            deadline, done=lambda: len(done) == len(self.nodes) and not any(client.busy for client in clients)
+            deadline, done=lambda: len(done) == len(members) and not any(client.busy for client in clients)
         )
         if not ended or any(write.outcome != "ok" for write in done):
             raise Violation(LIVENESS, f"{[(write.name, write.outcome) for write in done]}, {self._positions()}")
         if not world.run_until(world.now + RECOVERY_S, done=self._is_settled):
             raise Violation(LIVENESS, f"the nodes do not come to the same index: {self._positions()}")
-        if len({state_digest(node.state) for node in self.nodes}) > 1:
+        if len({state_digest(node.state) for node in self.operators.members()}) > 1:
             raise Violation(LIVENESS, f"the nodes are at the same index in different states: {self._positions()}")
+        self.checker.members.ended()
 
     def _is_settled(self) -> bool:
-        return len({node.state.applied_id for node in self.nodes}) == 1
+        """All members have come to the same index, and whoever is none knows that."""
+        members = self.operators.members()
+        others = [node for node in self.nodes if node not in members]
+        in_step = len({node.state.applied_id for node in members}) == 1
+        return in_step and not any(node.phase == "serving" and self.operators.can_learn(node) for node in others)
 
     def _positions(self) -> str:
         return ", ".join(
             f"{node}: {type(node.driver.raft.role).__name__} of term {node.driver.raft.term},"
             f" applied {node.state.applied_index} of {node.driver.raft.log.last_index}"
             if node.driver
-            else f"{node}: down"
+            else f"{node}: {node.phase}"
             for node in self.nodes
         )
+
+
+def _storing(random: Random, profile: Profile) -> Workload:
+    return KvWorkload(random, profile.keys)
+
+
+def _counting(random: Random, profile: Profile) -> Workload:
+    return CounterWorkload(random, profile.keys)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ it saw.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from raftwright.client.models import NotFound, decode_results
 from raftwright.kv.commands import Batch, Command, Compare, Delete, Operation, Put, encode_blob, encode_command
@@ -22,7 +22,7 @@ LINEARIZABLE = "linearizability: every key behaves as one copy of it would"
 @dataclass(slots=True, eq=False)
 class ClientWrite:
     name: str
-    commands: list[Command]
+    commands: list[Any]
     session: Any = None
     first_seq: int = 0
     attempts: int = 0
@@ -42,6 +42,38 @@ class ClientRead:
     end: float = float("inf")
     value: bytes | None = None
     revision: int = 0
+
+
+class Workload(Protocol):
+    """What clients do, and what must be true of the answers; of a machine of one's own, too."""
+
+    def any_key(self) -> str:
+        """Of what to read."""
+        ...
+
+    def next_write(self, name: str) -> ClientWrite: ...
+
+    def probe(self, name: str) -> ClientWrite:
+        """A write that must succeed once nothing is wrong any more."""
+        ...
+
+    def encode(self, commands: Sequence[Any]) -> bytes:
+        """The blob that carries these commands."""
+        ...
+
+    def as_single(self, write: ClientWrite, name: str) -> Any:
+        """The write as one command without a blob of its own, which shows the attempt's name; None where it cannot."""
+        ...
+
+    def decode(self, encoded: bytes) -> list[Any]: ...
+
+    def finished(self, write: ClientWrite) -> None: ...
+
+    def saw(self, read: ClientRead, machine: Any) -> None: ...
+
+    def check(self, checker: Checker) -> None:
+        """Raise Violation if no order of all that happened explains what clients saw."""
+        ...
 
 
 @dataclass(slots=True)
@@ -99,13 +131,11 @@ class KvWorkload:
         return operations
 
     def probe(self, name: str) -> ClientWrite:
-        """A write that must succeed once nothing is wrong any more."""
         write = ClientWrite(name, [Put("probe", name.encode())])
         self.writes.append(write)
         return write
 
     def encode(self, commands: Sequence[Command]) -> bytes:
-        """The blob that carries these commands."""
         return encode_blob([encode_command(command) for command in commands])
 
     def as_single(self, write: ClientWrite, name: str) -> Put | None:
@@ -144,7 +174,6 @@ class KvWorkload:
     # The verdict
 
     def check(self, checker: Checker) -> None:
-        """Raise Violation if no order of all that happened explains what clients saw of a key."""
         history: dict[str, list[linearizability.Operation]] = {}
         for write in self.writes:
             for key, operation in self._history(write, checker):
