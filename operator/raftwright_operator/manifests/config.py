@@ -13,8 +13,7 @@ from raftwright_operator.spec import Spec
 
 DIRECTORY, FILE = "/etc/raftwright", "config.toml"
 DATA_DIRECTORY = "/var/lib/raftwright"
-NO_CAP = 1_000_000
-"""Of connections from one address: more than a node takes in all."""
+NO_CAP = 0
 HEAD = "# Written by the operator. Change the RaftCluster instead: spec.settings, spec.snapshots, spec.stateMachine.\n"
 
 
