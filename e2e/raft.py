@@ -4,7 +4,7 @@ Used by the tests, the report and the demo. Its one rule: every wait has a deadl
 """
 
 from e2e.kubectl import KubectlError, Object, until
-from e2e.resource import Resource, is_ready, role_of
+from e2e.resource import Resource, is_ready
 
 READY_S = 150.0
 """How long a cluster may take to become as asked for; it takes a fraction of this on an idle machine."""
@@ -28,8 +28,8 @@ class Raft(Resource):
             if states != ["True", "False"]:
                 return False
             wanted = {f"{self.name}-{ordinal}": "voter" for ordinal in range(voters)}
-            wanted |= {f"{self.name}-nonvoting-{ordinal}": "learner" for ordinal in range(non_voting)}
-            roles = {name: role_of(member) for name, member in self.members().items()}
+            wanted |= {f"{self.name}-nonvoting-{ordinal}": "nonVoting" for ordinal in range(non_voting)}
+            roles = {name: member["role"] for name, member in self.members().items()}
             return roles == wanted == {name: wanted.get(name) for name, pod in self.pods().items() if is_ready(pod)}
 
         what = f"{voters} voters and {non_voting} non-voting members are settled"

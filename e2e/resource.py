@@ -145,11 +145,6 @@ class Resource:
         return f"{'; '.join(conditions) or 'no status'}; members {members}; pods {pods}"
 
 
-def role_of(member: Object) -> str:
-    role: str = member["role"]
-    return "learner" if role in ("learner", "non-voting") else role
-
-
 def is_ready(pod: Object) -> bool:
     conditions = pod["status"].get("conditions", ())
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
