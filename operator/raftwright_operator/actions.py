@@ -77,7 +77,10 @@ class DeleteSet(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyBudget(Action):
+    """Under the resourceVersion of the one that there is, so that a late one does not allow what is allowed no more."""
+
     min_available: int
+    resource_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

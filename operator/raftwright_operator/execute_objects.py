@@ -84,7 +84,10 @@ class Objects:
         self._keep(await self._kube.apply(manifest))
 
     async def apply_budget(self, action: ApplyBudget) -> Outcome:
-        self._keep(await self._kube.apply(manifests.budget(self._observed, action.min_available)))
+        manifest = manifests.budget(self._observed, action.min_available)
+        if action.resource_version is not None:
+            manifest["metadata"]["resourceVersion"] = action.resource_version
+        self._keep(await self._kube.apply(manifest))
         return Outcome.done()
 
     # StatefulSets

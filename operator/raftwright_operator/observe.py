@@ -138,4 +138,6 @@ def _objects_seen(resource: Object, children: Mapping[str, list[Object]], *, fre
         pods=seeing.pods_of(name, children["Pod"]),
         volumes=seeing.volumes_of(name, children["PersistentVolumeClaim"]),
     )
-    return replace(seen, budget=manifests.budget_seen(seen, budgets.get(name)))
+    live = budgets.get(name)
+    version = None if live is None else live["metadata"]["resourceVersion"]
+    return replace(seen, budget=manifests.budget_seen(seen, live), budget_version=version)

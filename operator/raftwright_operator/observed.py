@@ -154,5 +154,7 @@ class Observed:
     """None without a leader that a quorum confirms."""
     budget: int | None = None
     """`minAvailable` of the PodDisruptionBudget that exists."""
+    budget_version: str | None = None
+    """Its resourceVersion."""
     drifted: tuple[str, ...] = ()
     """Objects that are missing or not as they should be, as `Kind/name`; replicas and the budget do not count."""

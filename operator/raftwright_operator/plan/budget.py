@@ -14,7 +14,7 @@ def first(facts: Facts) -> ApplyBudget | None:
     if facts.seen.budget is not None or facts.membership is not None:
         return None
     count = max(facts.spec.replicas, facts.size_of_members("voters"))
-    return ApplyBudget(min_available=count, why=f"There is no budget: all {count} pods have to stay for now.")
+    return _apply(facts, count, f"There is no budget: all {count} pods have to stay for now.")
 
 
 def protect(facts: Facts, coming: Step | None) -> Step | None:
@@ -22,17 +22,18 @@ def protect(facts: Facts, coming: Step | None) -> Step | None:
     voters, tolerated = _through(facts, coming)
     labelled = {pod.name for pod in facts.pods.values() if pod.voter_label}
     needed = max(0, len(voters | labelled) - tolerated)
+    why = f"Of the voters {tolerated} may be away: {needed} have to stay."
     if facts.seen.budget is None or facts.seen.budget < needed:
-        return _apply(needed, tolerated)
+        return _apply(facts, needed, why)
     labels = _labels(facts, voters)
     if labels:
         names = ", ".join(one.pod for one in labels)
         return LabelPods(pods=labels, why=f"Who has a vote, or is to get one, and who leads: labels of {names}.")
-    return None if facts.seen.budget == needed else _apply(needed, tolerated)
+    return None if facts.seen.budget == needed else _apply(facts, needed, why)
 
 
-def _apply(needed: int, tolerated: int) -> ApplyBudget:
-    return ApplyBudget(min_available=needed, why=f"Of the voters {tolerated} may be away: {needed} have to stay.")
+def _apply(facts: Facts, needed: int, why: str) -> ApplyBudget:
+    return ApplyBudget(min_available=needed, resource_version=facts.seen.budget_version, why=why)
 
 
 def _through(facts: Facts, coming: Step | None) -> tuple[set[str], int]:
