@@ -22,7 +22,15 @@ PROFILE = Profile(
     seconds=4.0,
     faults=("pause", "pause", "transfer", "isolate the leader"),
 )
-APART = replace(PROFILE, clock_extremes=True, fault_interval_s=0.3, faults=("isolate the leader", "cut links"))
+APART = replace(
+    PROFILE,
+    clock_extremes=True,
+    think_time_s=0.1,
+    clients=3,
+    seconds=8.0,
+    fault_interval_s=0.4,
+    faults=("isolate the leader",),
+)
 """Every clock is as wrong as it may be, so that a lease has no room to spare."""
 RESTARTS = replace(
     PROFILE,
