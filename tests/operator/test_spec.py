@@ -89,6 +89,7 @@ def test_no_replicas_are_not_the_default() -> None:
         (None, "2", "raftwright/node", "raftwright/node:2"),
         (None, "2", "host.example:5000/raftwright/node", "host.example:5000/raftwright/node:2"),
         (None, "2", "host.example:5000/node:1@sha256:0123", "host.example:5000/node:2"),
+        (None, "2", "raftwright/node@sha256:0123", "raftwright/node:2"),
         (None, "", "node:1", "node:1"),
     ],
 )

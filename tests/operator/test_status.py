@@ -285,6 +285,8 @@ def test_voters_are_counted_as_far_as_they_are_wanted() -> None:
     assert status_of(support.spec(), support.with_member(SETTLED, 3, role="learner"))["voters"] == "2/3"
     assert status_of(support.spec(), support.new())["voters"] == "0/3"
     assert status_of(support.spec(), replaced())["voters"] == "2/3"
+    leaving = support.with_member(SETTLED, 3, leaving=True)
+    assert status_of(support.spec(), leaving)["voters"] == "2/3"
 
 
 def test_pods_of_voters_are_counted_for_scale_whatever_they_are_yet() -> None:
