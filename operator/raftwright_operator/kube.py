@@ -58,8 +58,9 @@ class KubeError(Exception):
 
     @property
     def is_conflict(self) -> bool:
-        """A precondition does not hold, or the object is there already."""
-        return self.status in (409, 412)
+        """A precondition does not hold, or the object is there already. A patch that names another uid is refused as
+        one that would change it (422)."""
+        return self.status in (409, 412) or (self.status == 422 and "metadata.uid: Invalid value" in str(self))
 
 
 @dataclass(frozen=True, slots=True)

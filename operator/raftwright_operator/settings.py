@@ -48,6 +48,9 @@ def settings_of(environment: Mapping[str, str] = os.environ) -> OperatorSettings
     access = given.get("node_access", "auto")
     if access not in ("auto", "direct", "proxy"):
         raise SettingsError(f"{PREFIX}NODE_ACCESS is {access!r}; it may be auto, direct or proxy")
+    level = given.get("log_level", "INFO").upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingsError(f"{PREFIX}LOG_LEVEL is {level!r}; it may be DEBUG, INFO, WARNING or ERROR")
     return OperatorSettings(
         node_image=given.get("node_image") or NODE_IMAGE,
         namespaces=tuple(part.strip() for part in given.get("namespaces", "").split(",") if part.strip()),
@@ -59,7 +62,7 @@ def settings_of(environment: Mapping[str, str] = os.environ) -> OperatorSettings
         health_port=int(_number("HEALTH_PORT", given.get("health_port", "8080"), 0, 65535)),
         metrics_port=int(_number("METRICS_PORT", given.get("metrics_port", "9090"), 0, 65535)),
         resync_s=_number("RESYNC_S", given.get("resync_s", "15"), 1, 300),
-        log_level=given.get("log_level", "INFO").upper(),
+        log_level=level,
     )
 
 

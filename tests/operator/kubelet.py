@@ -22,10 +22,10 @@ from raftwright.client.http import is_ready, new_session
 from raftwright.server.node import Node
 from raftwright.server.settings_sources import settings_of
 from raftwright_operator.kube import Kube, KubeError, Object, path_of
-from raftwright_operator.names import CLIENT_PORT, LABEL_SET, LABEL_VOTER, PEER_PORT, claim_name
+from raftwright_operator.names import CLIENT_PORT, LABEL_CLUSTER, LABEL_VOTER, PEER_PORT, claim_name
 
 PERIOD_S = 0.1
-NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3}
+NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3, "segment_bytes_max": 256 * 1024}
 
 
 class NodeProcess:
@@ -75,12 +75,15 @@ class Kubelet:
         self.pods_created = 0
         self.broken: set[str] = set()
         """Names of pods that cannot start."""
+        self.is_awake = True
+        """Else nothing is done, and no call made; nodes that run go on."""
 
     async def run(self) -> None:
         try:
             while True:
-                with suppress(KubeError):
-                    await self.turn()
+                if self.is_awake:
+                    with suppress(KubeError):
+                        await self.turn()
                 await asyncio.sleep(PERIOD_S)
         finally:
             await self._http.close()
@@ -88,11 +91,13 @@ class Kubelet:
 
     async def turn(self) -> None:
         sets = await self._list("StatefulSet")
+        pods = await self._list("Pod")
         for found in sets:
+            its_own = [pod for pod in pods if _selects(found, pod)]
             if "deletionTimestamp" in found["metadata"]:
-                await self._orphan(found)
+                await self._orphan(found, its_own)
             else:
-                await self._scale(found)
+                await self._scale(found, its_own)
         pods = await self._list("Pod")
         for pod in pods:
             await self._run_pod(pod, {found["metadata"]["uid"] for found in sets})
@@ -102,10 +107,10 @@ class Kubelet:
 
     # The StatefulSets' controller
 
-    async def _scale(self, found: Object) -> None:
+    async def _scale(self, found: Object, its_own: Iterable[Object]) -> None:
         meta, spec = found["metadata"], found["spec"]
         revision = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
-        pods = {pod["metadata"]["name"]: pod for pod in await self._list("Pod", meta["labels"])}
+        pods = {pod["metadata"]["name"]: pod for pod in its_own}
         wanted = [f"{meta['name']}-{ordinal}" for ordinal in range(spec["replicas"])]
         for name in wanted:
             if name not in pods:
@@ -206,11 +211,11 @@ class Kubelet:
                     "PersistentVolumeClaim", self._namespace, meta["name"], status, subresource="status"
                 )
 
-    async def _orphan(self, found: Object) -> None:
+    async def _orphan(self, found: Object, its_own: Iterable[Object]) -> None:
         """A set is deleted without its pods: they lose their owner, and it may go."""
         if "orphan" not in (found["metadata"].get("finalizers") or ()):
             return
-        for pod in await self._list("Pod", found["metadata"]["labels"]):
+        for pod in its_own:
             change = {"metadata": {"ownerReferences": None}}
             await self._kube.patch("Pod", self._namespace, pod["metadata"]["name"], change)
         change = {"metadata": {"finalizers": None}}
@@ -225,10 +230,11 @@ class Kubelet:
                 if belongs and not owners.intersection(belongs) and "deletionTimestamp" not in meta:
                     await self._kube.delete(kind, self._namespace, meta["name"], uid=meta["uid"])
 
-    async def _count_budgets(self, pods: Iterable[Object]) -> None:
-        voters = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_VOTER) == "true"]
-        healthy = sum(_is_ready(pod) for pod in voters)
+    async def _count_budgets(self, pods: list[Object]) -> None:
         for found in await self._list("PodDisruptionBudget"):
+            wanted = {LABEL_CLUSTER: found["metadata"]["name"], LABEL_VOTER: "true"}
+            voters = [pod for pod in pods if wanted.items() <= pod["metadata"]["labels"].items()]
+            healthy = sum(_is_ready(pod) for pod in voters)
             least = found["spec"]["minAvailable"]
             status = {
                 "observedGeneration": found["metadata"]["generation"],
@@ -242,9 +248,8 @@ class Kubelet:
                 change = {"status": status}
                 await self._kube.patch("PodDisruptionBudget", self._namespace, name, change, subresource="status")
 
-    async def _list(self, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
-        selector = "" if labels is None else f"{LABEL_SET}={labels[LABEL_SET]}"
-        found, _ = await self._kube.list(kind, self._namespace, selector=selector)
+    async def _list(self, kind: str) -> list[Object]:
+        found, _ = await self._kube.list(kind, self._namespace)
         return found
 
     async def _create(self, manifest: Mapping[str, Any]) -> None:
@@ -295,6 +300,11 @@ def _owner(found: Object) -> dict[str, Any]:
         "uid": meta["uid"],
         "controller": True,
     }
+
+
+def _selects(found: Object, pod: Object) -> bool:
+    wanted: dict[str, str] = found["spec"]["selector"]["matchLabels"]
+    return wanted.items() <= (pod["metadata"].get("labels") or {}).items()
 
 
 def _is_ready(pod: Object) -> bool:

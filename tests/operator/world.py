@@ -37,7 +37,8 @@ class Killed(BaseException):
 
 
 class World:
-    def __init__(self, kube: Kube, namespace: str, nodes: Kubelet) -> None:
+    def __init__(self, server: ApiServer, kube: Kube, namespace: str, nodes: Kubelet) -> None:
+        self.server = server
         self.kube = kube
         self.namespace = namespace
         self.nodes = nodes
@@ -154,7 +155,7 @@ async def world(api_server: ApiServer, directory: Path, monkeypatch: pytest.Monk
     kube = await Kube.connect()
     try:
         async with kubelet(kube, namespace, directory) as nodes:
-            made = World(kube, namespace, nodes)
+            made = World(api_server, kube, namespace, nodes)
             yield made
             await _leave_nothing(made)
     finally:
