@@ -95,8 +95,8 @@ class Resource:
         return {}
 
     def members(self) -> dict[str, Object]:
-        """By name, as the status lists them."""
-        return {member["name"]: member for member in self.status().get("members", ())}
+        """By name, as the status lists them; a pod that is no member, or not yet one, is listed there without an id."""
+        return {member["name"]: member for member in self.status().get("members", ()) if "id" in member}
 
     def member_ids(self) -> dict[str, int]:
         return {name: member["id"] for name, member in self.members().items()}
@@ -141,7 +141,7 @@ class Resource:
             for condition in status.get("conditions", ())
         ]
         pods = {name: _phase(pod) for name, pod in self.pods().items()}
-        members = {member["name"]: member["role"] for member in status.get("members", ())}
+        members = {member["name"]: member.get("role") for member in status.get("members", ())}
         return f"{'; '.join(conditions) or 'no status'}; members {members}; pods {pods}"
 
 

@@ -20,6 +20,6 @@ def test_the_member_is_replaced(raft: Raft) -> None:
     assert (after["db-0"], after["db-2"]) == (before["db-0"], before["db-2"])
     assert after["db-1"] > max(before.values()), "a member's id is never used twice"
     node = raft.node_status("db-1")
-    assert node["member_id"] == after["db-1"]
+    assert node["id"] == after["db-1"]
     assert node["store_id"] != store
     assert any("db-1" in event["message"] for event in raft.kubectl.events(raft.namespace)), "no event says so"
