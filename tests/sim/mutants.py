@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from raftwright.raft import commitment, lease, membership, membership_changes, reads
-from raftwright.raft.errors import MembershipChangePending
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import RaftMessage, RequestVote, VoteReply
 from raftwright.raft.raft import Raft
@@ -177,21 +176,6 @@ def keep_the_old_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PeerTransport, "why_refused", without_stores)
 
 
-def change_one_by_one_at_once(patch: pytest.MonkeyPatch) -> None:
-    """The single-server changes of 2014 (§4.1): no joint membership, no wait for an entry of the leader's own term."""
-
-    def hasty(raft: Raft, leader: Any, target: Membership, base_version: int, time_ms: int) -> None:
-        current = raft.membership
-        if raft.log.membership_index > raft.commit_index or base_version != current.version:
-            raise MembershipChangePending("another change is in flight")
-        membership_changes.check_target(current, target)
-        if len(current.voters ^ target.voters) > 1:
-            raise MembershipChangePending("one by one")
-        raft.append_membership(leader, replace(target, version=current.version + 1), time_ms)
-
-    patch.setattr(membership_changes, "propose", hasty)
-
-
 def reuse_ids(patch: pytest.MonkeyPatch) -> None:
     """A new member gets the lowest id above those that are there."""
     new = membership_plans._Draft._new
@@ -202,17 +186,6 @@ def reuse_ids(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(membership_plans._Draft, "_new", careless)
     patch.setattr(membership_changes, "check_target", lambda current, target: None)
-
-
-def say_too_early(patch: pytest.MonkeyPatch) -> None:
-    """Who is removed hears so from a leader that has not committed it yet."""
-    why = PeerTransport.why_refused
-
-    def careless(transport: PeerTransport, hello: PeerHello) -> str:
-        is_leaving = transport.membership.was_removed(hello.member_id)
-        return "removed: soon" if is_leaving else why(transport, hello)
-
-    patch.setattr(PeerTransport, "why_refused", careless)
 
 
 # Leases
