@@ -77,6 +77,22 @@ def test_a_dead_voter_is_swapped_for_a_new_one() -> None:
     assert 3 not in cluster.leader.raft.membership.members
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_forced_group_goes_on_without_a_quorum_that_can_be_reached(forced: bool) -> None:
+    """Of the four voters that it leads to, two can be reached: the joint membership waits until a third is back."""
+    cluster = cluster_of(5)
+    for dead in (4, 5):
+        cluster.crash(dead)
+    cluster.run(1.0)
+    raft = cluster.leader.raft
+    force = {"force": 2} if forced else {}
+    wanted = {6: {"promote": 2, **force}, 2: {"remove": 2}, 3: {"remove": 2}}
+    intend(cluster, wanted, learners=frozenset({6}))
+    cluster.start(6)
+    cluster.run(3.0)
+    assert raft.membership.is_joint is forced
+
+
 def test_a_leader_that_is_to_be_removed_hands_over_first_and_the_next_one_removes_it() -> None:
     cluster = cluster_of(3)
     term = cluster.leader.raft.term

@@ -60,17 +60,19 @@ def carry_on(raft: "Raft", leader: "Leader") -> None:
         return
     for group in intents.groups(membership):
         target = intents.target_of(membership, group)
-        if _is_ready(raft, leader, intents.promotions(membership, group), target):
+        is_forced = intents.is_forced(membership, group)
+        if _is_ready(raft, leader, intents.promotions(membership, group), target, is_forced=is_forced):
             _begin(raft, leader, target)
             return
 
 
-def _is_ready(raft: "Raft", leader: "Leader", promoted: frozenset[int], target: Membership) -> bool:
-    """All have caught up, and a quorum of the new voters is there: a joint membership without one commits nothing."""
+def _is_ready(raft: "Raft", leader: "Leader", promoted: frozenset[int], target: Membership, *, is_forced: bool) -> bool:
+    """All have caught up, and a quorum of the new voters is there, for a joint membership without one commits nothing;
+    unless somebody said that it comes."""
     if not all(peer in leader.progress and has_caught_up(raft, leader.progress[peer]) for peer in promoted):
         return False
     reachable = {voter for voter in target.voters if is_reachable(raft, leader, voter)}
-    return bool(target.voters) and has_majority(target.voters, reachable)
+    return bool(target.voters) and (is_forced or has_majority(target.voters, reachable))
 
 
 def _begin(raft: "Raft", leader: "Leader", target: Membership) -> None:

@@ -12,6 +12,8 @@ from raftwright.raft.membership import Member, Membership
 PROMOTE, DEMOTE, REMOVE = "promote", "demote", "remove"
 REPLACES = "replaces"
 """The id of the member whose place this one takes; for information."""
+FORCE = "force"
+"""The group goes on without a quorum of voters that can be reached, as whoever asked for it wanted."""
 _GROUPED = (PROMOTE, DEMOTE, REMOVE)
 
 
@@ -36,6 +38,10 @@ def promotions(membership: Membership, group: int) -> frozenset[int]:
     return members_of(membership, group, PROMOTE) & membership.learners
 
 
+def is_forced(membership: Membership, group: int) -> bool:
+    return any(group_of(member, FORCE) == group for member in membership.members.values())
+
+
 def with_intent(member: Member, **intent: int | str) -> Member:
     return replace(member, intent={**member.intent, **intent})
 
@@ -44,7 +50,7 @@ def without_group(member: Member, group: int) -> Member:
     """The member with nothing left to do for the group."""
     if not any(group_of(member, intent) == group for intent in _GROUPED):
         return member
-    left = {key: value for key, value in member.intent.items() if key not in (*_GROUPED, REPLACES)}
+    left = {key: value for key, value in member.intent.items() if key not in (*_GROUPED, REPLACES, FORCE)}
     return replace(member, intent=left)
 
 

@@ -154,7 +154,7 @@ def _updated(member: Member, addresses: object, metadata: Mapping[str, str] | No
 def plan(view: View, change: Change, *, force: bool = False) -> Plan:
     """The first membership to propose for `change`, of which something is still open. Raises a MembershipRefusal or
     InvalidRequest."""
-    draft = _Draft(view)
+    draft = _Draft(view, force=force)
     for addition in change.add:
         draft.add(addition)
     for ref in change.promote:
@@ -185,8 +185,9 @@ def _check(view: View, found: Plan, promoted: Iterable[int], *, force: bool) -> 
 class _Draft:
     """The membership as it is being changed, and what waits for the joint change."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, force: bool) -> None:
         self.view = view
+        self.force = force
         self.base = view.membership
         self.group = self.base.version + 1
         self.members = dict(self.base.members)
@@ -284,5 +285,6 @@ class _Draft:
         ):
             for key in keys:
                 kept = {name: value for name, value in members[key].intent.items() if name == intents.REPLACES}
-                members[key] = replace(members[key], intent={**kept, intent: self.group})
+                forced = {intents.FORCE: self.group} if self.force else {}
+                members[key] = replace(members[key], intent={**kept, **forced, intent: self.group})
         return replace(draft, members=members)
