@@ -25,7 +25,7 @@ from raftwright_operator.kube import Kube, KubeError, Object, path_of
 from raftwright_operator.names import CLIENT_PORT, LABEL_CLUSTER, LABEL_VOTER, PEER_PORT, claim_name
 
 PERIOD_S = 0.1
-NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3, "segment_bytes_max": 256 * 1024}
+NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3}
 
 
 class NodeProcess:
