@@ -85,18 +85,19 @@ class _Search:
         return steps[::-1]
 
 
-def explore(scenario: Scenario, plan: Plan, *, worlds_max: int = 10**9, ends: bool = True) -> Result:
-    """Stops at the first rule that is broken, or when `worlds_max` distinct worlds were found."""
+def explore(scenario: Scenario, plan: Plan, *, worlds_max: int = 10**9, seen: set[int] | None = None) -> Result:
+    """Stops at the first rule that is broken, or when `worlds_max` distinct worlds were found. What it
+    has found is added to `seen`, for a sum over scenarios that counts nothing twice."""
     was_enabled = gc.isenabled()
     gc.disable()  # nothing here is a cycle, and looking for some takes a fourth of the time
     try:
-        return _explored(scenario, plan, worlds_max, ends)
+        return _explored(scenario, plan, worlds_max, set() if seen is None else seen)
     finally:
         if was_enabled:
             gc.enable()
 
 
-def _explored(scenario: Scenario, plan: Plan, worlds_max: int, ends: bool) -> Result:
+def _explored(scenario: Scenario, plan: Plan, worlds_max: int, seen: set[int]) -> Result:
     operator = Operator(plan, scenario.on_scale_down, scenario.on_deletion)
     search = _Search(scenario, operator, Ending(operator))
     result = Result(scenario.name)
@@ -109,9 +110,8 @@ def _explored(scenario: Scenario, plan: Plan, worlds_max: int, ends: bool) -> Re
         here = hash(world), left
         event: Event = ()
         try:
-            if ends:
-                event = ("when all goes on by itself from here",)
-                search.ending.check(world)
+            event = ("when all goes on by itself from here",)
+            search.ending.check(world)
             for event, following, after in _successors(search, world, left):
                 result.steps += 1
                 key = hash(following)
@@ -133,6 +133,7 @@ def _explored(scenario: Scenario, plan: Plan, worlds_max: int, ends: bool) -> Re
         if len(search.known) >= worlds_max:
             result.is_whole = not queue
             break
+    seen.update(search.known)
     result.worlds, result.views = len(search.known), operator.calls
     return result
 

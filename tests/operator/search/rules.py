@@ -25,11 +25,13 @@ from tests.operator.search.world import (
     Claim,
     Pod,
     World,
+    with_claim,
 )
 
 TWO_CLUSTERS = "never two clusters from one resource"
 INTENT_KEPT = "the intent is written once"
 QUORUM_TAKEN = "never less than a quorum by our own action"
+EVICTION = "a voter that serves is not stopped past the budget"
 BUDGET = "a drain that the budget allows never takes the quorum"
 MEMBERS_POD = "no pod of a member is taken away"
 MEMBERS_VOLUME = "no volume of a member is deleted"
@@ -67,8 +69,9 @@ def check_decision(spec: Spec, observed: Observed, action: Action) -> None:
             confirmed = membership is not None and all(member.store_id != store for member in membership.members)
             require(confirmed, UNCONFIRMED, f"store {store}, membership {membership}")
         case actions.DeleteVolume(claim=claim) if not observed.deleting:
-            known = membership is not None and all(claim_name(member.name) != claim for member in membership.members)
-            require(known, UNCONFIRMED, f"{claim}, membership {membership}")
+            require(membership is not None, UNCONFIRMED, claim)
+            claims = [claim_name(member.name) for member in membership.members] if membership is not None else []
+            require(claim not in claims, MEMBERS_VOLUME, f"{claim} is a member's")
             require(spec.storage.on_scale_down == "Delete", VOLUME_KEPT, claim)
             require(all(claim_name(pod) != claim for pod in observed.pods), MEMBERS_VOLUME, f"{claim} is in use")
         case actions.DeleteVolume(claim=claim):
@@ -77,6 +80,11 @@ def check_decision(spec: Spec, observed: Observed, action: Action) -> None:
             require(observed.deleting, RELEASED_EARLY, "the resource is not being deleted")
             is_left = bool(observed.sets or observed.pods or observed.volumes)
             require(spec.storage.on_deletion == "Retain" or not is_left, RELEASED_EARLY, "there are volumes left")
+        case actions.RestartPod(pod=name, evict=False) if membership is not None and not observed.deleting:
+            votes = [member.store_id for member in membership.members if member.role == "voter"]
+            node = observed.nodes.get(name)
+            serves = node is not None and node.store_id in votes and observed.pods[name].ready
+            require(not serves or len(votes) < 3, EVICTION, f"{name} serves, of {len(votes)} voters")
         case actions.PromoteMembers(ids=ids) if membership is not None:
             names = {member.name for member in membership.members if member.id in ids}
             unlabelled = [name for name in names if name not in observed.pods or not observed.pods[name].voter_label]
@@ -157,11 +165,19 @@ def _check_volume(before: World, slot: int, *, late: bool) -> None:
     claim, raft, intent = before.kube.claims[slot], before.raft, before.kube.intent
     if claim is None:
         return
+    if late:  # its uid is the same, and the pod that uses it by now keeps it until it stops: it must be one to spare
+        _check_spared(before, with_claim(before, slot, None))
+        return
     require(find(raft, slot, claim.store) is None, MEMBERS_VOLUME, f"the volume of {NAMES[slot]} is deleted")
     is_founder = raft is None and intent is not None and (slot, claim.store) in intent[1]
     require(not is_founder, MEMBERS_VOLUME, f"{NAMES[slot]} is to found the cluster")
     wanted = before.want.non_voting if SET_OF[slot] else before.want.replicas
-    require(late or ORDINAL_OF[slot] >= wanted, VOLUME_KEPT, f"{NAMES[slot]} is wanted")
+    require(ORDINAL_OF[slot] >= wanted, VOLUME_KEPT, f"{NAMES[slot]} is wanted")
+
+
+def _check_spared(before: World, after: World) -> None:
+    if before.raft is not None and after.raft is not None and can_recover(before.kube, before.raft):
+        require(can_recover(after.kube, after.raft), DATA_LOST, "too few volumes of members are left")
 
 
 def _check_joiners(before: World, joiners: tuple[tuple[int, int], ...]) -> None:
@@ -184,8 +200,7 @@ def _check_numbers(before: World, after: World) -> None:
 def _check_quorum(before: World, act: Act, after: World, *, late: bool) -> None:
     if before.raft is None or after.raft is None:
         return
-    if can_recover(before.kube, before.raft):
-        require(can_recover(after.kube, after.raft), DATA_LOST, f"{act}")
+    _check_spared(before, after)
     if act[0] == "shrink" and before.kube.hibernation is not None:
         return
     if act[0] == "restart" and (len(voters(before.raft)) < 3 or (late and not act[2])):
@@ -213,5 +228,4 @@ def check_event(before: World, event: tuple[object, ...], after: World) -> None:
         assert isinstance(slot, int)
         claim = before.kube.claims[slot]
         if claim is not None and after.kube.claims[slot] is None and not before.want.deleting:
-            is_member = find(before.raft, slot, claim.store) is not None
-            require(not is_member, MEMBERS_VOLUME, f"that of {NAMES[slot]} goes with its pod")
+            _check_spared(before, after)

@@ -104,66 +104,79 @@ def mid_joint(old: int, new: int) -> World:
     return World(Want(new), kube, world.raft._replace(members=members, joint=COMMITTED))
 
 
+ONE, THREE = settled(1), settled(3)
+EMPTY = World(Want(1), NOTHING, None)
 _SMALL = (Want(1), Want(3), Want(0))
 _EVEN = (*_SMALL, Want(2))
 
+
+def _asked(world: World, replicas: int, non_voting: int = 0) -> World:
+    return world._replace(want=Want(replicas, non_voting))
+
+
 SCENARIOS = (
-    Scenario(name="founding one", start=World(Want(1), NOTHING, None), wants=_SMALL, faults=1, races=1),
-    Scenario(name="founding three", start=World(Want(3), NOTHING, None), wants=(Want(1), Want(0)), faults=1, specs=1),
-    Scenario(name="founding three, two faults", start=World(Want(3), NOTHING, None), faults=2, specs=0),
-    Scenario(name="founding three, races", start=World(Want(3), NOTHING, None), faults=1, specs=0, races=1),
-    Scenario(name="founding one, big faults", start=World(Want(1), NOTHING, None), wants=_SMALL, faults=2, races=1),
-    Scenario(name="one to three", start=settled(1)._replace(want=Want(3)), wants=_EVEN, faults=1, specs=1),
+    Scenario(name="founding one", start=EMPTY, wants=_SMALL),
+    Scenario(name="founding three", start=_asked(EMPTY, 3), wants=(Want(1), Want(0))),
+    Scenario(name="founding three, two faults", start=_asked(EMPTY, 3), faults=2, specs=0),
+    Scenario(name="one to three", start=_asked(ONE, 3), wants=_EVEN),
+    Scenario(name="one to three, races", start=_asked(ONE, 3), wants=_SMALL, faults=0, races=1),
+    Scenario(name="one to three, two faults", start=_asked(ONE, 3), faults=2, specs=0),
+    Scenario(name="one to two", start=_asked(ONE, 2), wants=_EVEN),
+    Scenario(name="three to one", start=_asked(THREE, 1), wants=_EVEN, on_scale_down="Delete"),
     Scenario(
-        name="one to three, races", start=settled(1)._replace(want=Want(3)), wants=_SMALL, specs=1, races=1, faults=0
+        name="three to one, races", start=_asked(THREE, 1), wants=_SMALL, on_scale_down="Delete", faults=0, races=1
     ),
-    Scenario(name="one to three, two faults", start=settled(1)._replace(want=Want(3)), faults=2, specs=0),
-    Scenario(name="one to two", start=settled(1)._replace(want=Want(2)), wants=_EVEN, faults=1, specs=1),
-    Scenario(
-        name="three to one, deleting", start=settled(3)._replace(want=Want(1)), wants=_EVEN, on_scale_down="Delete"
-    ),
-    Scenario(
-        name="three to one and back, races",
-        start=settled(3)._replace(want=Want(1)),
-        wants=_SMALL,
-        on_scale_down="Delete",
-        races=1,
-        faults=0,
-        specs=2,
-    ),
-    Scenario(name="three to two", start=settled(3)._replace(want=Want(2)), wants=_SMALL, faults=2, specs=0),
-    Scenario(name="three, settled", start=settled(3), faults=2, specs=0, races=1),
-    Scenario(name="three, settled, three faults", start=settled(3), faults=3, specs=0),
-    Scenario(name="three to five", start=settled(3)._replace(want=Want(5)), wants=(Want(3),), faults=1, specs=1),
-    Scenario(name="five to three", start=settled(5)._replace(want=Want(3)), wants=(Want(1),), faults=1, specs=1),
-    Scenario(name="hibernated", start=hibernated(3), wants=_SMALL, faults=1, specs=2, on_scale_down="Delete"),
-    Scenario(name="to hibernation", start=settled(3)._replace(want=Want(0)), wants=_SMALL, specs=1, races=1, faults=0),
-    Scenario(
-        name="retained volumes", start=with_retained(settled(1), 1, 2)._replace(want=Want(3)), wants=_EVEN, races=0
-    ),
-    Scenario(
-        name="retained volumes, races", start=with_retained(settled(1), 1, 2)._replace(want=Want(3)), races=1, specs=0
-    ),
-    Scenario(
-        name="non-voting", start=settled(1, 0)._replace(want=Want(1, 1)), wants=(Want(1, 0), Want(3, 1), Want(0, 1))
-    ),
-    Scenario(name="non-voting out", start=settled(1, 1)._replace(want=Want(3, 0)), wants=(Want(1, 2),), races=1),
-    Scenario(name="joint, growing", start=mid_joint(1, 3), wants=_SMALL, faults=2),
-    Scenario(name="joint, shrinking", start=mid_joint(3, 1), wants=_SMALL, faults=2),
-    Scenario(name="rolling", start=settled(3, 1, revision=1), wants=(Want(3, 1, 2), Want(1, 1, 1)), faults=1, races=0),
-    Scenario(name="rolling, races", start=settled(3, revision=1), faults=1, specs=0, races=1),
-    Scenario(name="rolling to what never starts", start=settled(3, revision=2), wants=(Want(3, 0, 0),), faults=1),
-    Scenario(name="rolling one", start=settled(1, revision=1), wants=(Want(3, 0, 2), Want(3)), faults=1, races=1),
-    Scenario(name="larger volumes", start=settled(3, big=1), wants=(Want(1, 0, 0, 1), Want(0, 0, 0, 1)), faults=1),
-    Scenario(name="larger volumes, races", start=settled(1, 1, big=1), wants=(Want(3, 1, 0, 1),), faults=1, races=1),
-    Scenario(
-        name="deleted with its data",
-        start=settled(1)._replace(want=Want(3)),
-        wants=(Want(3, deleting=1),),
-        on_deletion="Delete",
-        races=1,
-    ),
+    Scenario(name="three to two", start=_asked(THREE, 2), faults=2, specs=0),
+    Scenario(name="three, settled", start=THREE, faults=2, specs=0, races=1),
+    Scenario(name="three to five", start=_asked(THREE, 5), specs=0),
+    Scenario(name="five to three", start=_asked(settled(5), 3), specs=0),
+    Scenario(name="to hibernation", start=_asked(THREE, 0), wants=_SMALL, faults=0, races=1),
+    Scenario(name="hibernated", start=hibernated(3), wants=_SMALL, on_scale_down="Delete"),
+    Scenario(name="retained volumes", start=_asked(with_retained(ONE, 1, 2), 3), wants=_EVEN),
+    Scenario(name="non-voting", start=_asked(ONE, 1, 1), wants=(Want(1), Want(3, 1), Want(0, 1))),
+    Scenario(name="non-voting out", start=settled(1, 1)._replace(want=Want(3)), specs=0),
+    Scenario(name="joint, growing", start=mid_joint(1, 3), wants=_SMALL),
+    Scenario(name="joint, shrinking", start=mid_joint(3, 1), wants=_SMALL),
+    Scenario(name="rolling", start=settled(3, 1, revision=1), specs=0),
+    Scenario(name="rolling, races", start=settled(3, revision=1), specs=0, races=1),
+    Scenario(name="rolling to what never starts", start=settled(3, revision=2), wants=(Want(3),)),
+    Scenario(name="rolling one", start=settled(1, revision=1), wants=(Want(3, 0, 2), Want(3))),
+    Scenario(name="larger volumes", start=settled(3, big=1), wants=(Want(1, big=1), Want(0, big=1))),
+    Scenario(name="deleted with its data", start=_asked(ONE, 3), wants=(Want(3, deleting=1),), on_deletion="Delete"),
     Scenario(name="deleted, data kept", start=settled(3, 1), wants=(Want(3, 1, deleting=1),), races=1),
-    Scenario(name="leftover volumes", start=leftover(3, 3), wants=(Want(1), Want(0)), is_lossy=False),
+    Scenario(name="leftover volumes", start=leftover(3, 3), wants=(Want(0),), is_lossy=False),
     Scenario(name="leftover volumes, fewer asked for", start=leftover(3, 1), wants=(Want(3),), is_lossy=False),
 )
+"""Each of them is searched whole with every run of the tests."""
+
+DEEPER = (
+    Scenario(name="deeper: founding one", start=EMPTY, wants=_SMALL, faults=2, races=1),
+    Scenario(name="deeper: founding three", start=_asked(EMPTY, 3), wants=(Want(1), Want(0)), faults=2, races=1),
+    Scenario(name="deeper: one to three", start=_asked(ONE, 3), wants=_EVEN, faults=2, races=1),
+    Scenario(
+        name="deeper: three to one and back",
+        start=_asked(THREE, 1),
+        wants=_SMALL,
+        on_scale_down="Delete",
+        specs=2,
+        races=1,
+    ),
+    Scenario(name="deeper: three, settled", start=THREE, wants=_EVEN, faults=3),
+    Scenario(name="deeper: three to five", start=_asked(THREE, 5), wants=(Want(3),), races=1),
+    Scenario(name="deeper: five to three", start=_asked(settled(5), 3), wants=(Want(1),), races=1),
+    Scenario(name="deeper: hibernated", start=hibernated(3), wants=_SMALL, specs=2, races=1, on_scale_down="Delete"),
+    Scenario(
+        name="deeper: retained volumes", start=_asked(with_retained(ONE, 1, 2), 3), wants=_EVEN, faults=2, races=1
+    ),
+    Scenario(name="deeper: non-voting out", start=settled(1, 1)._replace(want=Want(3)), wants=(Want(1, 2),), races=1),
+    Scenario(name="deeper: joint, growing", start=mid_joint(1, 3), wants=_EVEN, faults=2, races=1),
+    Scenario(name="deeper: joint, shrinking", start=mid_joint(3, 1), wants=_EVEN, faults=2, races=1),
+    Scenario(name="deeper: rolling", start=settled(3, 1, revision=1), wants=(Want(3, 1, 2), Want(1, 1, 1)), races=1),
+    Scenario(name="deeper: larger volumes", start=settled(1, 1, big=1), wants=(Want(3, 1, 0, 1),), races=1),
+    Scenario(name="deeper: deleted", start=_asked(ONE, 3), wants=(Want(3, deleting=1),), on_deletion="Delete", races=1),
+)
+"""By hand: these take from minutes to hours."""
+
+
+def named(name: str) -> Scenario:
+    return next(scenario for scenario in (*SCENARIOS, *DEEPER) if scenario.name == name)
