@@ -5,7 +5,7 @@ BIN := .venv/bin
 IMAGE_TAG ?= dev
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' node/raftwright/version.py)
 
-.PHONY: help demo test check quick sim bench images e2e e2e-report kind-demo clean
+.PHONY: help demo test check quick sim plan-search bench images e2e e2e-report kind-demo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 — \2/p' Makefile
@@ -34,6 +34,10 @@ quick: .venv/.ready ## the tests without the slow ones
 
 sim: .venv/.ready ## a long search by simulation that resumes: make sim SEEDS=10000
 	$(BIN)/python -m raftwright.sim --seeds $(or $(SEEDS),1000) --resume .sim $(ARGS)
+
+plan-search: .venv/.ready ## a long search of what the operator may do, which resumes (ARGS="rolling --faults 2")
+	@mkdir -p .sim
+	$(BIN)/python -m tests.operator.search --resume .sim/plan $(ARGS)
 
 bench: .venv/.ready ## writes/s and reads/s of three nodes on this machine
 	$(BIN)/python -m bench $(ARGS)
