@@ -18,5 +18,6 @@ def test_they_join_serve_and_leave(raft: Raft) -> None:
 
     raft.patch({"nonVoting": {"replicas": 0}})
     raft.await_settled(1)
+    raft.await_pods(1)
     assert set(raft.pods()) == {"db-0"}
     assert raft.status()["nonVoting"] == "0/0"

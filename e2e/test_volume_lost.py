@@ -22,4 +22,4 @@ def test_the_member_is_replaced(raft: Raft) -> None:
     node = raft.node_status("db-1")
     assert node["id"] == after["db-1"]
     assert node["store_id"] != store
-    assert any("db-1" in event["message"] for event in raft.kubectl.events(raft.namespace)), "no event says so"
+    assert "db-1" in raft.await_event("MemberReplaced")["message"]
