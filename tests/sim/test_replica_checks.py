@@ -10,7 +10,7 @@ from raftwright.kv.store import KvMachine
 from raftwright.server.checks import ReplicaChecks
 from raftwright.server.machine import Applied, ApplyContext
 from raftwright.sim.checkers import MACHINE_SAFETY, ONCE, RESULT, Checker, state_digest
-from raftwright.sim.profile import Profile, draw_profile
+from raftwright.sim.profile import Profile, draw_any, draw_profile
 from raftwright.sim.simulation import Simulation, quiet
 from raftwright.sim.workload import LINEARIZABLE, KvWorkload
 from raftwright.sim.world import Violation
@@ -34,8 +34,10 @@ def test_nothing_false_is_found(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ReplicaChecks, "_judge", counted)
     monkeypatch.setattr(ReplicaChecks, "_raise_alarm", alarmed)
+    profile = draw_any(Random(100 + seed))
+    profile = replace(profile, voters=max(profile.voters, 2))  # one voter has nobody to compare itself with
     with quiet():
-        Simulation(100 + seed).run()
+        Simulation(100 + seed, profile=profile).run()
     assert judged
 
 
