@@ -32,7 +32,8 @@ def killing(release: Release, seed: int) -> Iterator[None]:
 
     def run() -> None:
         for number in range(KILLS):
-            if stopping.wait(chance.uniform(0.2, 1.5 + number)):
+            # A scale down is over within a second or two.
+            if stopping.wait(chance.uniform(0.1, 0.5) if number == 0 else chance.uniform(0.2, 1.5 + number)):
                 return
             release.kill()
             killed.append(time.monotonic())
