@@ -43,6 +43,8 @@ def test_a_missing_set_is_not_applied_but_created_with_a_pod_for_everyone() -> N
     seen = replace(seen, sets={"non-voting": s.set_of("non-voting", 0)})
     assert s.same(s.step(s.spec(3), seen), CreateSet(kind="voters", replicas=5, why=""))
     assert s.same(s.step(s.spec(3), s.without_leader(seen)), CreateSet(kind="voters", replicas=5, why=""))
+    away = s.without_pods(seen, "db-3", "db-4")
+    assert s.same(s.step(s.spec(3), away), CreateSet(kind="voters", replicas=5, why=""))
     assert s.same(s.step(s.spec(3), gone(seen)), CreateSet(kind="voters", replicas=5, why=""))
     seen = s.without_members(seen, 4, 5)
     assert s.same(s.step(s.spec(3), seen), CreateSet(kind="voters", replicas=5, why=""))
@@ -90,6 +92,7 @@ def test_labels_follow_the_leader_and_the_voters() -> None:
     )
     assert s.same(s.step(s.spec(3, non_voting=1), seen), LabelPods(pods=labels, why=""))
     seen = s.with_pod(s.settled(3, 1), "db-nonvoting-0", voter_label=True)
+    assert s.same(s.step(s.spec(3, non_voting=1), seen), ApplyBudget(min_available=3, why=""))
     label = PodLabels(pod="db-nonvoting-0", uid="uid-db-nonvoting-0", voter=False, leader=False)
     assert s.same(s.step(s.spec(3, non_voting=1), replace(seen, budget=3)), LabelPods(pods=(label,), why=""))
 
@@ -140,6 +143,8 @@ def test_deletion_with_data_takes_sets_then_pods_then_volumes_then_lets_go() -> 
     assert s.waits_for(s.step(spec, seen)) == reasons.DELETING
     seen = replace(s.with_pod(seen, "db-0", terminating=True), sets={})
     assert s.waits_for(s.step(spec, seen)) == reasons.DELETING
+    going = s.set_of("voters", 1, terminating=True)
+    assert s.waits_for(s.step(spec, replace(gone(seen), sets={"voters": going}))) == reasons.DELETING
     seen = gone(seen)
     assert s.same(s.step(spec, seen), DeleteVolume(claim="data-db-0", uid="uid-data-db-0", why=""))
     seen = s.with_volume(seen, "db-0", terminating=True)

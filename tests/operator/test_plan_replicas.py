@@ -18,7 +18,8 @@ from raftwright_operator.actions import (
     TransferLeadership,
 )
 from raftwright_operator.observed import Observed
-from raftwright_operator.plan import reasons
+from raftwright_operator.plan import reasons, volumes
+from raftwright_operator.plan.facts import Facts
 from tests.operator import support as s
 
 
@@ -148,6 +149,11 @@ def test_down_the_leader_hands_over_first_to_who_stays() -> None:
     seen = s.led_by(s.settled(5), 5)
     assert s.same(s.step(s.spec(3), seen), TransferLeadership(to=1, why=""))
     seen = s.with_member(seen, 1, lag_commands=5000, lag_seconds=8.0)
+    assert s.same(s.step(s.spec(3), seen), TransferLeadership(to=2, why=""))
+
+
+def test_down_the_leader_hands_over_to_nobody_who_is_silent() -> None:
+    seen = s.silent(s.led_by(s.settled(5), 5), "db-0")
     assert s.same(s.step(s.spec(3), seen), TransferLeadership(to=2, why=""))
 
 
@@ -294,6 +300,24 @@ def test_volumes_stay_or_go_as_asked() -> None:
 def test_a_volume_is_not_deleted_while_it_may_be_needed(seen: Observed) -> None:
     assert not isinstance(s.step(s.spec(3, on_scale_down="Delete"), seen), DeleteVolume)
     assert not isinstance(s.step(s.spec(4, on_scale_down="Delete"), seen), DeleteVolume)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen"),
+    [
+        pytest.param(3, s.with_members(s.with_volume(s.settled(3), "db-3"), s.member_of(9, "db-3")), id="a member"),
+        pytest.param(
+            3, s.with_set(s.with_volume(s.settled(3), "db-3"), "voters", replicas=4), id="its set asks for it"
+        ),
+        pytest.param(4, s.with_volume(s.settled(3), "db-3"), id="the spec asks for it"),
+    ],
+)
+def test_the_rule_of_volumes_itself_spares_what_the_rules_before_it_would_have_seen_to(
+    wanted: int, seen: Observed
+) -> None:
+    spec = s.spec(wanted, on_scale_down="Delete")
+    assert volumes.delete(Facts(spec, seen)) is None
+    assert volumes.delete(Facts(s.spec(3, on_scale_down="Delete"), s.with_volume(s.settled(3), "db-3"))) is not None
 
 
 # Non-voting

@@ -35,6 +35,17 @@ def test_non_voting_first_then_followers_then_the_leader_after_a_transfer() -> N
     assert s.is_done(s.step(spec, s.led_by(rolling(3, 1, (*done, "db-0")), 2)))
 
 
+def test_the_leader_is_last_also_where_its_ordinal_is_the_highest() -> None:
+    assert s.same(s.step(s.spec(), s.led_by(rolling(3), 3)), restart("db-1", evict=True))
+
+
+def test_of_two_that_do_not_serve_each_has_its_turn() -> None:
+    seen = s.silent(rolling(5), "db-3", "db-4")
+    assert s.same(s.step(s.spec(5), seen), restart("db-4", evict=False))
+    seen = s.with_pod(seen, "db-4", revision=s.NEW)
+    assert s.waits_for(s.step(s.spec(5), seen)) == reasons.ROLLING_OUT
+
+
 def test_the_leader_hands_over_to_who_is_up_to_date() -> None:
     seen = rolling(3, 0, ("db-1", "db-2"))
     assert s.same(s.step(s.spec(), s.with_member(seen, 2, lag_commands=50)), TransferLeadership(to=3, why=""))

@@ -83,6 +83,11 @@ def test_a_replacement_that_was_called_off_is_asked_for_again() -> None:
     assert isinstance(s.step(s.spec(), seen), ReplaceMember)
 
 
+def test_no_other_voter_is_spared_while_a_pod_may_be_ready_without_the_vote_it_is_counted_for() -> None:
+    seen = replace(s.silent(replacing(), "db-2"), budget=2)
+    assert s.same(s.step(s.spec(), seen), ApplyBudget(min_available=3, why=""))
+
+
 def test_the_node_of_another_store_makes_no_old_member_live() -> None:
     """db-2 serves as the new learner; of the voters only db-0 is live, whatever the leader heard of member 3 before."""
     seen = s.with_member(s.silent(replacing(), "db-1"), 4, intent={"replaces": 3})
@@ -102,6 +107,13 @@ def test_a_learner_leaves_and_joins_anew() -> None:
     joiner = Joiner(pod="db-nonvoting-0", store_id=s.store("db-nonvoting-0", 2))
     found = s.step(s.spec(3, non_voting=1), s.without_members(seen, 4))
     assert s.same(found, AddMembers(joiners=(joiner,), if_version=10, why=""))
+
+
+def test_a_learner_whose_pod_has_another_clusters_store_is_left_alone() -> None:
+    seen = s.with_node(s.lost_volume(s.settled(3, 1), "db-nonvoting-0"), "db-nonvoting-0", cluster_id="some-other")
+    seen = s.with_pod(seen, "db-nonvoting-0", voter_label=False)
+    assert s.waits_for(s.step(s.spec(3, non_voting=1), seen)) == reasons.POD_NOT_BACK
+    assert reasons.FOREIGN_STORE in s.reasons_of(s.spec(3, non_voting=1), seen)
 
 
 def test_two_of_five_are_replaced_one_after_the_other_and_three_are_a_lost_quorum() -> None:
@@ -139,7 +151,10 @@ def test_a_removed_store_is_set_aside() -> None:
 @pytest.mark.parametrize(
     "seen",
     [
-        pytest.param(s.with_members(removed(), s.member_of(3, "db-2")), id="the membership has that store"),
+        pytest.param(
+            s.with_pod(s.with_members(removed(), s.member_of(3, "db-2")), "db-2", voter_label=True),
+            id="the membership has that store",
+        ),
         pytest.param(removed(cluster_id="some-other-cluster"), id="another cluster's"),
         pytest.param(removed(pod_uid="another"), id="an older pod answered"),
         pytest.param(s.without_leader(removed()), id="nobody knows the membership"),
@@ -152,7 +167,10 @@ def test_a_store_is_not_set_aside_for(seen: Observed) -> None:
 
 
 def test_a_removed_store_in_a_pod_that_is_not_asked_for_stays_as_it_is() -> None:
-    assert not isinstance(s.step(s.spec(2), removed()), DiscardStore)
+    seen = s.with_pods(s.with_set(removed(), "voters", replicas=4), s.pod_of("db-3", voter_label=True))
+    seen = s.with_nodes(s.with_members(s.led_by(seen, 2), s.member_of(4, "db-3")), {"db-3": s.node_of("db-3")})
+    seen = s.silent(seen, "db-0")  # so that db-3 cannot be removed, nor the set shrink
+    assert s.waits_for(s.step(s.spec(2), seen)) == reasons.SCALE_DOWN_BLOCKED
 
 
 def test_a_member_whose_pod_has_the_store_of_before_is_replaced_after_that_is_set_aside() -> None:

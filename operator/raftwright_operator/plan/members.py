@@ -227,7 +227,7 @@ def _promote(facts: Facts, membership: MembershipSeen) -> Step | None:
         return Wait(reason=reasons.CATCHING_UP, message=f"Votes are given to all at once: {who}.", retry_s=1.0)
     if not ready:
         return None
-    if not facts.has_live_quorum or facts.live_voters() + len(ready) < majority(len(facts.voters) + len(ready)):
+    if not facts.has_live_quorum:  # with it the voters after have one too: those who come are live
         return Wait(reason=reasons.SCALING_UP, message="Votes are given once a quorum of the voters of now is live.")
     names = listed(member.name for member in ready)
     return PromoteMembers(
