@@ -16,7 +16,8 @@ from raftwright.client.results import Item, error_of_problem, kind_of_problem
 
 CONNECT_TIMEOUT_S = 2.0
 DNS_TTL_S = 1
-ANSWER_BYTES_MAX = 256 * 1024 * 1024
+QUOTED_BYTES_MAX = 120
+"""Of an answer that is not a node's: enough to tell whose it is."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -116,7 +117,8 @@ def failure_of(endpoint: str, status: int, data: bytes) -> Exception:
     try:
         problem = msgspec.json.decode(data, type=models.Problem)
     except ValueError:
-        return Unavailable(f"{endpoint} answered with status {status}")
+        said = data[:QUOTED_BYTES_MAX].decode(errors="replace")
+        return Unavailable(f"{endpoint} does not answer as a Raftwright node does: status {status}, {said!r}")
     error = error_of_problem(problem)
     if kind_of_problem(problem) in RETRIED_KINDS:
         return Refused(error, problem.retry_after_s, problem.leader)
