@@ -4,13 +4,13 @@ Called by conftest.py when a test failed. Its one rule: it never fails itself; w
 """
 
 import os
-import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from e2e.cluster import Cluster
-from e2e.kubectl import Kubectl, KubectlError
+from e2e.kubectl import Kubectl
+from e2e.programs import ProgramError
 from e2e.release import NAMESPACE as OPERATOR_NAMESPACE
 from e2e.release import SELECTOR
 
@@ -48,7 +48,7 @@ def keep_logs_of_kind(cluster: Cluster) -> Path:
     path = folder() / "kind"
     try:
         cluster.export_logs(path)
-    except (RuntimeError, subprocess.SubprocessError) as error:
+    except ProgramError as error:
         path.mkdir(exist_ok=True)
         (path / "failed.txt").write_text(str(error))
     return path
@@ -57,5 +57,5 @@ def keep_logs_of_kind(cluster: Cluster) -> Path:
 def _write(path: Path, kubectl: Kubectl, *words: str) -> None:
     try:
         path.write_text(kubectl.run(*words))
-    except (KubectlError, subprocess.SubprocessError) as error:
+    except ProgramError as error:
         path.write_text(str(error))

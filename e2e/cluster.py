@@ -16,6 +16,7 @@ from typing import Self
 from pytest_kind import KindCluster  # type: ignore[import-untyped]
 
 from e2e.kubectl import Kubectl, until
+from e2e.programs import run
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER_NAME = "raftwright-e2e"
@@ -61,8 +62,8 @@ class Images:
         images = cls(f"raftwright/node:{tag}", f"raftwright/operator:{tag}", f"raftwright/node:{tag}-other")
         inspect = [str(tools.docker), "image", "inspect", images.node, images.operator]
         if subprocess.run(inspect, capture_output=True, check=False).returncode:
-            _run("make", "--no-print-directory", "--directory", ROOT, "images", f"IMAGE_TAG={tag}", timeout_s=900)
-        _run(tools.docker, "tag", images.node, images.other_node)
+            run("make", "--no-print-directory", "--directory", ROOT, "images", f"IMAGE_TAG={tag}", timeout_s=900)
+        run(tools.docker, "tag", images.node, images.other_node)
         return images
 
 
@@ -85,14 +86,14 @@ class Cluster:
         with contextlib.chdir(ROOT):
             kind = KindCluster(name, state / "kubeconfig", node_image, tools.kind, tools.kubectl)
             state.mkdir(parents=True, exist_ok=True)
-            if name in _run(tools.kind, "get", "clusters").splitlines():
+            if name in run(tools.kind, "get", "clusters").splitlines():
                 # It takes a kubeconfig that it finds, be it empty or of an older cluster of this name.
-                _run(tools.kind, "export", "kubeconfig", "--name", name, "--kubeconfig", state / "kubeconfig")
+                run(tools.kind, "export", "kubeconfig", "--name", name, "--kubeconfig", state / "kubeconfig")
             kind.create(config_file=os.environ.get("KIND_CONFIG"))
         cluster = cls(tools, kind, images)
         cluster._await_ready()
         every = (images.node, images.operator, images.other_node)
-        _run(tools.kind, "load", "docker-image", "--name", name, *every, timeout_s=300)
+        run(tools.kind, "load", "docker-image", "--name", name, *every, timeout_s=300)
         return cluster
 
     def _await_ready(self) -> None:
@@ -116,7 +117,7 @@ class Cluster:
         return name
 
     def export_logs(self, directory: Path) -> None:
-        _run(self.tools.kind, "export", "logs", "--name", self.name, directory)
+        run(self.tools.kind, "export", "logs", "--name", self.name, directory)
 
     def close(self) -> None:
         self.kind.api.session.close()
@@ -134,18 +135,3 @@ def _digest_of_tree() -> str:
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
-
-
-def _run(*command: str | Path, timeout_s: float = 120.0) -> str:
-    """What it prints. RuntimeError with that if it fails."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(str(word) for word in command)}: {done.stdout.strip()[-4000:]}")
-    return done.stdout

@@ -20,11 +20,11 @@ A RaftCluster of three is up. To try:
   kubectl exec -n {namespace} db-0 -- raftwright put greeting hello
   kubectl exec -n {namespace} db-2 -- raftwright get greeting
   kubectl scale -n {namespace} raft/db --replicas=5                   # and back to 1
-  kubectl delete pod -n {namespace} {leader}                              # the leader
+  kubectl delete pod -n {namespace} {leader:<32}  # the leader
   kubectl describe raft -n {namespace} db                             # members, conditions, events
   kubectl delete pvc/data-db-1 pod/db-1 -n {namespace}                # lose a volume: the member is replaced
 
-  curl -s {endpoint}/v1/members                           # from this machine
+  curl -s {endpoint}/v1/members  # from this machine
 
 When you have seen enough:
 

@@ -4,11 +4,12 @@ Used by everything in e2e. Its one rule: whatever waits has a deadline, and says
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from e2e.programs import run
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -25,10 +26,6 @@ GROUPS = {
 """API group and version of a kind, by its plural; all others are of the core group."""
 
 
-class KubectlError(Exception):
-    """`kubectl` refused. The message is what it said, as a person would read it."""
-
-
 class Kubectl:
     """One cluster. `api` is a pykube.HTTPClient."""
 
@@ -36,19 +33,8 @@ class Kubectl:
         self.binary, self.kubeconfig, self._api = binary, kubeconfig, api
 
     def run(self, *arguments: str, stdin: str | None = None, timeout_s: float = 90.0) -> str:
-        """What it prints, warnings included. KubectlError if it fails."""
-        done = subprocess.run(
-            [str(self.binary), f"--kubeconfig={self.kubeconfig}", *arguments],
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if done.returncode:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stdout.strip()}")
-        return done.stdout
+        """What it prints, warnings included. ProgramError if it fails."""
+        return run(self.binary, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin, timeout_s=timeout_s)
 
     def apply(self, *objects: Mapping[str, Any]) -> str:
         return self.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))

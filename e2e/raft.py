@@ -3,7 +3,8 @@
 Used by the tests, the report and the demo. Its one rule: every wait has a deadline, and says what it last saw.
 """
 
-from e2e.kubectl import KubectlError, Object, until
+from e2e.kubectl import Object, until
+from e2e.programs import ProgramError
 from e2e.resource import Resource, is_ready
 
 READY_S = 150.0
@@ -105,7 +106,7 @@ class Raft(Resource):
         def answer() -> Object | None:
             try:
                 return self.node_status(pod)
-            except KubectlError:
+            except ProgramError:
                 return None
 
         return until(f"the node of {pod} answers", answer, within_s=within_s, last_seen=self.describe)

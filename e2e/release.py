@@ -4,13 +4,12 @@ Used by conftest.py, the tests that meddle with the operator, the report and the
 is waited for, so that the next test meets one operator of known settings.
 """
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from e2e.cluster import ROOT, Cluster
 from e2e.kubectl import Object, until
+from e2e.programs import run
 
 RELEASE, NAMESPACE = "raftwright", "raftwright-system"
 CHART = ROOT / "charts" / "raftwright"
@@ -53,19 +52,10 @@ class Release:
         )
 
     def helm(self, *words: str) -> str:
-        """What it prints. RuntimeError with that if it fails."""
-        done = subprocess.run(
-            [str(self.cluster.tools.helm), "--namespace", NAMESPACE, *words],
-            env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=WAIT_S + 60,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"helm {' '.join(words)}: {done.stdout.strip()}")
-        return done.stdout
+        """What it prints. ProgramError if it fails."""
+        environment = {"KUBECONFIG": str(self.cluster.kubeconfig)}
+        where = ("--namespace", NAMESPACE)
+        return run(self.cluster.tools.helm, *where, *words, environment=environment, timeout_s=WAIT_S + 60)
 
     @contextmanager
     def changed(self, *settings: str) -> Iterator[None]:

@@ -2,35 +2,35 @@
 
 import pytest
 
-from e2e.kubectl import KubectlError
+from e2e.programs import ProgramError
 from e2e.raft import Raft
 
 
 def test_an_unknown_field(raft: Raft) -> None:
-    with pytest.raises(KubectlError, match=r'unknown field "(spec\.)?replicaz"'):
+    with pytest.raises(ProgramError, match=r'unknown field "(spec\.)?replicaz"'):
         raft.apply(replicas=3, replicaz=5)
 
 
 def test_too_long_a_name(raft: Raft) -> None:
     raft.name = "n" * 43
-    with pytest.raises(KubectlError, match="the name may have at most 42 characters"):
+    with pytest.raises(ProgramError, match="the name may have at most 42 characters"):
         raft.apply(replicas=1)
 
 
 @pytest.mark.parametrize("replicas", [-1, 10])
 def test_too_few_or_too_many_voters(raft: Raft, replicas: int) -> None:
-    with pytest.raises(KubectlError, match=r"spec\.replicas"):
+    with pytest.raises(ProgramError, match=r"spec\.replicas"):
         raft.apply(replicas=replicas)
 
 
 def test_a_setting_that_is_the_operators(raft: Raft) -> None:
-    with pytest.raises(KubectlError, match="are set by the operator"):
+    with pytest.raises(ProgramError, match="are set by the operator"):
         raft.apply(replicas=1, settings={"members": "db-0=db-0:8001"})
 
 
 def test_shrinking_storage(raft: Raft) -> None:
     raft.apply(replicas=0)
-    with pytest.raises(KubectlError, match=r"may not shrink \(it is 256Mi\)"):
+    with pytest.raises(ProgramError, match=r"may not shrink \(it is 256Mi\)"):
         raft.patch({"storage": {"size": "128Mi"}})
 
 
