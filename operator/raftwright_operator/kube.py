@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -28,6 +29,7 @@ WATCH_SILENCE_S = 100.0
 CONNECTIONS_MAX = 256
 
 Object = dict[str, Any]
+_NOT_ASCII = re.compile("[\x7f-\uffff]")
 
 _PATHS: dict[str, tuple[str, str]] = {
     KIND: (f"/apis/{GROUP}/{VERSION}", PLURAL),
@@ -219,16 +221,8 @@ class Kube:
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         """A request that is not of the API itself, as it is: its status, headers and body. aiohttp's errors."""
-        request = await self._api.param_serialize(
-            method, path, query_params=list(query.items()), header_params=dict(headers), auth_settings=["BearerToken"]
-        )
-        _, url, sent, _, _ = request
-        # Not through the client's own `request`: that encodes every JSON body anew.
-        rest = self._api.rest_client
-        if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()
         timeout = aiohttp.ClientTimeout(total=FORWARD_TIMEOUT_S)
-        async with rest.pool_manager.request(method, url, data=body or None, headers=sent, timeout=timeout) as answer:
+        async with await self._request(method, path, query, headers, body or None, timeout) as answer:
             return answer.status, answer.headers, await answer.read()
 
     async def _send(
@@ -243,20 +237,48 @@ class Kube:
         headers = {"Accept": "application/json"}
         if body is not None and content_type:
             headers["Content-Type"] = content_type
+        data = None if body is None else encoded(body)
         try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list(query.items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            answer = await self._api.call_api(*request, _request_timeout=limits)
+            return await self._request(method, path, query, headers, data, limits)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(method, path, error) from None
-        response: aiohttp.ClientResponse = answer.response
-        return response
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | None,
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """With the client's own address, credentials and connections, but not its `request`: that encodes every body
+        itself, as JSON with pairs of surrogates."""
+        _, url, sent, _, _ = await self._api.param_serialize(
+            method, path, query_params=list(query.items()), header_params=dict(headers), auth_settings=["BearerToken"]
+        )
+        rest = self._api.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()
+        return await rest.pool_manager.request(
+            method,
+            url,
+            data=data,
+            headers=sent,
+            timeout=limits,
+            server_hostname=self._api.configuration.tls_server_name or None,
+            proxy=rest.proxy or None,
+            proxy_headers=rest.proxy_headers or None,
+        )
+
+
+def encoded(body: Any) -> bytes:
+    """JSON that is YAML too, with the same meaning, since the API server reads what is applied as YAML.
+
+    YAML knows no pairs of surrogates, so characters beyond 16 bits are written as they are; the others that are not
+    ASCII are escaped, since YAML refuses some of them and takes others for ends of lines."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return _NOT_ASCII.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def path_of(kind: str, namespace: str = "", name: str = "") -> str:
