@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from raftwright.raft.entries import EntryId
 from raftwright.raft.events import ProposeMembership, TransferLeadership
 from raftwright.raft.messages import AppendEntries, AppendReply, TimeoutNow
 from raftwright.raft.raft import RaftSettings
@@ -33,8 +34,22 @@ def round_of(server: Server) -> int:
     return number
 
 
-def answer(server: Server, peer: int, number: int) -> None:
-    server.receive(AppendReply(from_id=peer, to_id=1, term=server.raft.term, round=number, success=True, match_index=2))
+def answer(server: Server, peer: int, number: int, withholds_s: float = T) -> None:
+    receive_reply(server, peer, number, match_index=2, withholds_s=withholds_s)
+
+
+def receive_reply(server: Server, peer: int, number: int, *, match_index: int, withholds_s: float = T) -> None:
+    server.receive(
+        AppendReply(
+            from_id=peer,
+            to_id=1,
+            term=server.raft.term,
+            round=number,
+            success=True,
+            match_index=match_index,
+            withholds_s=withholds_s,
+        )
+    )
 
 
 def test_6_4_1_the_lease_runs_from_the_sending_of_the_round_not_from_its_answer() -> None:
@@ -99,7 +114,7 @@ def test_6_4_1_there_is_no_lease_before_the_leader_has_committed_in_its_term() -
     server = Server()
     server.lead()
     number = round_of(server)
-    server.receive(AppendReply(from_id=2, to_id=1, term=server.raft.term, round=number, success=True, match_index=1))
+    receive_reply(server, 2, number, match_index=1)
     assert server.raft.lease_until == NEVER
     server.matched(2, 2)
     assert server.raft.lease_until == pytest.approx(server.now + LEASE)
@@ -164,8 +179,74 @@ def test_6_4_1_once_the_target_was_told_the_lease_is_gone_for_the_term() -> None
 def test_6_4_1_the_lease_is_shorter_than_an_election_timeout_by_the_bound_on_clocks() -> None:
     settings = RaftSettings(election_timeout_s=1.0, lease_clock_drift=0.25)
     server = leader_of(server=Server(settings=settings, rested=False))
-    answer(server, 2, round_of(server))
+    answer(server, 2, round_of(server), withholds_s=1.0)
     assert server.raft.lease_until == pytest.approx(server.now + 0.75)
+
+
+def test_6_4_1_the_lease_is_no_longer_than_what_the_voters_that_answered_promise() -> None:
+    """They need not have the same election timeout, and only they know theirs."""
+    server = leader_of(5)
+    number = round_of(server)
+    for peer, withholds_s in ((2, T / 2), (3, T / 3)):
+        answer(server, peer, number, withholds_s)
+    assert server.raft.lease_until == pytest.approx(server.now + LEASE / 3)
+    answer(server, 4, number, withholds_s=10 * T)
+    assert server.raft.lease_until == pytest.approx(server.now + LEASE / 2), "2 and 4 are enough with the leader"
+    answer(server, 5, number, withholds_s=10 * T)
+    assert server.raft.lease_until == pytest.approx(server.now + LEASE), "never longer than by its own"
+
+
+def test_6_4_1_whoever_promises_nothing_counts_in_no_lease() -> None:
+    server = leader_of()
+    number = round_of(server)
+    for peer in (2, 3):
+        answer(server, peer, number, withholds_s=0.0)
+    assert server.raft.lease_until == NEVER
+    answer(server, 3, number)
+    assert server.raft.lease_until == pytest.approx(server.now + LEASE)
+
+
+def test_6_4_1_a_promise_of_a_round_that_others_confirmed_long_ago_counts_from_that_round() -> None:
+    server = leader_of()
+    first = round_of(server)
+    sent_at = server.now
+    answer(server, 2, first, withholds_s=T / 10)
+    answer(server, 2, round_of(server), withholds_s=T / 10)
+    answer(server, 3, first)
+    assert server.raft.lease_until == pytest.approx(sent_at + LEASE)
+
+
+def test_6_4_1_a_shorter_promise_does_not_take_back_a_longer_one() -> None:
+    """A voter that is set to a shorter election timeout waits until the longer one is over."""
+    server = leader_of()
+    first = round_of(server)
+    sent_at = server.now
+    answer(server, 2, first)
+    answer(server, 2, round_of(server), withholds_s=T / 10)
+    assert server.raft.lease_until == pytest.approx(sent_at + LEASE)
+
+
+def test_6_4_1_during_a_joint_membership_the_half_with_the_shorter_promises_decides() -> None:
+    server = leader_of(voters=3, learners=3)
+    current = server.raft.membership
+    members = {number: current.members[number] for number in (4, 5, 6)}
+    target = replace(current, members=members, voters=frozenset(members), learners=frozenset())
+    server.step(ProposeMembership(now=server.now, target=target, base_version=current.version, time_ms=0))
+    server.said()
+    number = round_of(server)
+    for peer in (2, 3):
+        answer(server, peer, number)
+    for peer in (4, 5):
+        answer(server, peer, number, withholds_s=T / 4)
+    assert server.raft.lease_until == pytest.approx(server.now + LEASE / 4)
+
+
+def test_6_4_1_every_answer_to_a_leader_says_for_how_long_no_vote_is_given() -> None:
+    server = Server(settings=RaftSettings(election_timeout_s=0.25, heartbeat_interval_s=0.05))
+    server.receive(append(1, of=3, number=1))
+    server.receive(append(1, EntryId(1, 9), of=3, number=2))
+    replies = [message for message in server.said() if isinstance(message, AppendReply)]
+    assert [(reply.success, reply.withholds_s) for reply in replies] == [(True, 0.25), (False, 0.25)]
 
 
 def test_6_4_1_a_sole_voter_has_a_lease_of_its_own() -> None:

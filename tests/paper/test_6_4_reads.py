@@ -10,7 +10,6 @@ from raftwright.raft.messages import (
     ReadIndexRequest,
 )
 from raftwright.raft.ready import ReadAnswer
-from raftwright.raft.roles import Leader
 from tests.paper.server import Server, T, append
 
 
@@ -181,15 +180,3 @@ def test_6_4_a_followers_reads_fail_when_the_leader_changes_or_does_not_answer()
 def test_6_4_an_answer_to_a_read_from_before_a_restart_fits_no_new_read() -> None:
     numbers = {Server(seed=seed).raft.read_request_number for seed in range(50)}
     assert len(numbers) == 50
-
-
-def test_6_4_1_the_time_of_the_newest_confirmed_round_is_kept() -> None:
-    """What a lease would be counted from: when the round was sent, not when it was answered."""
-    server = leader_of()
-    server.time_out()
-    sent_at = server.now
-    (number,) = rounds_sent(server)
-    server.now += 0.05
-    confirm(server, 2, number)
-    assert isinstance(server.raft.role, Leader)
-    assert server.raft.role.rounds.confirmed_sent_at == sent_at

@@ -4,7 +4,7 @@ Used by the tests of the core. Its one rule: after everything that happens, Raft
 (Figure 3.2), from outside of all members.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from raftwright.raft.entries import EntryKind
@@ -43,8 +43,11 @@ class Cluster:
         seed: int = 0,
         instant_disk: bool = True,
         tail_entries: int = 1000,
+        election_timeouts_s: Mapping[int, float] | None = None,
     ) -> None:
+        """`election_timeouts_s` is by member, where it has another than the settings'."""
         self.settings = settings or RaftSettings()
+        self.election_timeouts_s = dict(election_timeouts_s or {})
         self.instant_disk = instant_disk
         self.tail_entries = tail_entries
         self.now = 0.0
@@ -71,7 +74,10 @@ class Cluster:
         store = self.stores[member_id] = Store(
             member_id,
             self.disks[member_id],
-            settings=self.settings,
+            settings=replace(
+                self.settings,
+                election_timeout_s=self.election_timeouts_s.get(member_id, self.settings.election_timeout_s),
+            ),
             now=self.now,
             seed=self._seed,
             send=self._send,

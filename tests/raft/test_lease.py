@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from raftwright.raft import lease
 from raftwright.raft.events import ProposeMembership, Receive, TransferLeadership
 from raftwright.raft.messages import AppendEntries, AppendReply, RaftMessage, RequestPreVote, TimeoutNow
 from raftwright.raft.raft import Raft, RaftSettings
@@ -44,9 +45,8 @@ def overlap_s(*, leader_rate: float, voter_rate: float, drift: float) -> float:
     leader.time_out()
     rounds = [message for message in leader.said() if isinstance(message, AppendEntries) and message.to_id == 2]
     voter.receive(append(2, START, commit_index=1, of=3))
-    confirmation = AppendReply(from_id=2, to_id=1, term=2, round=rounds[-1].round, success=True, match_index=2)
-    leader.receive(confirmation)
-    voter.said()
+    (said,) = (message for message in voter.said() if isinstance(message, AppendReply))
+    leader.receive(replace(said, from_id=2, to_id=1, term=2, round=rounds[-1].round, match_index=2))
     begin_leader, begin_voter = leader.now, voter.now
     overlap = 0.0
     for step in range(int(3 * T / STEP_S)):
@@ -82,8 +82,13 @@ def check_lease(cluster: Cluster, leader: int) -> None:
         assert not (isinstance(store.raft.role, Leader) and store.raft.term > raft.term), "two leaders, and a lease"
     others = raft.membership.all_voters - {leader}
     for candidate in others:
-        willing = {n for n in others - {candidate} if would_vote(cluster[n].raft, cluster.now, for_member=candidate)}
-        assert not raft.membership.has_quorum(willing | {candidate}), f"{candidate} could be elected within the lease"
+        # A candidate votes for itself no sooner than for others: its own election timeout must have passed, too.
+        willing = {
+            n
+            for n in others
+            if would_vote(cluster[n].raft, cluster.now, for_member=leader if n == candidate else candidate)
+        }
+        assert not raft.membership.has_quorum(willing), f"{candidate} could be elected within the lease"
 
 
 def pass_time(cluster: Cluster, leader: int, seconds: float) -> bool:
@@ -178,3 +183,39 @@ def test_a_change_of_membership_keeps_the_lease() -> None:
     cluster.step(1, ProposeMembership(now=cluster.now, target=target, base_version=current.version, time_ms=0))
     cluster.run(0.5)
     assert cluster[1].raft.lease_until > cluster.now
+
+
+# -- unequal election timeouts ----------------------------------------------------------------------------------
+
+
+def lead_and_be_cut_off(timeouts_s: dict[int, float], *, restart: bool = False) -> None:
+    """Member 1 leads, has a lease, and hears and is heard no more; the lease is checked until another leads."""
+    cluster = Cluster(len(timeouts_s), election_timeouts_s=timeouts_s)
+    cluster.elect(1)
+    cluster.run(0.5)
+    assert cluster[1].raft.lease_until > cluster.now
+    cluster.cut_off(1)
+    if restart:
+        for voter in set(timeouts_s) - {1}:
+            cluster.crash(voter)
+            cluster.start(voter)
+    assert pass_time(cluster, 1, 8.0), "the others elect a leader: else this tests nothing"
+
+
+UNEQUAL = [{1: 2.0, 2: 0.3, 3: 0.3}, {1: 2.0, 2: 0.3, 3: 2.0}, {1: 0.4, 2: 2.0, 3: 2.0, 4: 0.3, 5: 0.3}]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("timeouts_s", UNEQUAL)
+def test_voters_with_shorter_election_timeouts_elect_nobody_within_a_lease(
+    timeouts_s: dict[int, float], restart: bool
+) -> None:
+    lead_and_be_cut_off(timeouts_s, restart=restart)
+
+
+def test_a_lease_by_the_leaders_own_election_timeout_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what voters promise is what makes it safe, and the test above can fail."""
+    counted_s = lease.counted_s
+    monkeypatch.setattr(lease, "counted_s", lambda settings, _: counted_s(settings, settings.election_timeout_s))
+    with pytest.raises(AssertionError, match=r"within the lease|and a lease"):
+        lead_and_be_cut_off(UNEQUAL[0])

@@ -42,7 +42,7 @@ def test_the_committed_index_is_the_highest_that_some_quorum_holds(
 
     committed = membership.committed_index(lambda voter: matches[voter])
     assert committed == max(index for index in range(10) if held_by_a_quorum(index))
-    heard = membership.quorum_heard_at(lambda voter: float(matches[voter]))
+    heard = membership.quorum_time(lambda voter: float(matches[voter]))
     assert heard == committed
 
 
@@ -81,4 +81,4 @@ def test_an_election_is_lost_when_the_rest_is_no_quorum(voters: frozenset[int], 
 def test_a_membership_without_voters_decides_nothing() -> None:
     assert not Membership().has_quorum({1, 2, 3})
     assert Membership().committed_index(lambda _: 9) == 0
-    assert Membership().quorum_heard_at(lambda _: 9.0) == float("-inf")
+    assert Membership().quorum_time(lambda _: 9.0) == float("-inf")

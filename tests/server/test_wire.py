@@ -1,5 +1,7 @@
 """Frames between peers: every message survives, and nothing else decodes."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -118,3 +120,13 @@ def test_a_damaged_frame_is_refused_or_decodes_to_messages(data: st.DataObject) 
     except ValueError:
         return
     assert all(type(message).__module__.startswith("raftwright") for message in messages)
+
+
+def test_a_message_without_the_fields_that_came_later_is_still_one() -> None:
+    """An answer of a node that does not say for how long it gives no vote: it promises nothing."""
+    reply = AppendReply(from_id=1, to_id=2, term=3, round=4, success=True, match_index=5, withholds_s=0.6)
+    (array,) = msgspec.msgpack.decode(encode_frame([reply]))
+    assert array[-1] == 0.6
+    assert decode_frame(msgspec.msgpack.encode([array[:-1]])) == [replace(reply, withholds_s=0.0)]
+    with pytest.raises(ValueError, match="not a frame"):
+        decode_frame(msgspec.msgpack.encode([array[:5]]))

@@ -118,8 +118,7 @@ def keep_the_lease_in_a_transfer(patch: pytest.MonkeyPatch) -> None:
         leader = raft.leader_role
         if leader is None or raft.commit_index < leader.first_index:
             return lease.NEVER
-        settings = raft.settings
-        return leader.rounds.confirmed_sent_at + settings.election_timeout_s * (1 - settings.lease_clock_drift)
+        return lease.promised_until(raft, leader)
 
     patch.setattr(lease, "until", careless)
 
@@ -194,13 +193,13 @@ def reuse_ids(patch: pytest.MonkeyPatch) -> None:
 def ignore_drift(patch: pytest.MonkeyPatch) -> None:
     """The lease is as long as the others' election timeouts, by clocks that run apart."""
 
-    def careless(raft: Raft) -> float:
-        leader = raft.leader_role
-        if leader is None or raft.commit_index < leader.first_index or leader.transfer or leader.told_to_campaign:
-            return lease.NEVER
-        return leader.rounds.confirmed_sent_at + raft.settings.election_timeout_s
+    patch.setattr(lease, "counted_s", lambda settings, promised_s: promised_s)
 
-    patch.setattr(lease, "until", careless)
+
+def assume_equal_timeouts(patch: pytest.MonkeyPatch) -> None:
+    """The lease is as long as if every voter had the leader's election timeout."""
+    counted = lease.counted_s
+    patch.setattr(lease, "counted_s", lambda settings, promised_s: counted(settings, settings.election_timeout_s))
 
 
 def vote_at_once_after_a_start(patch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,17 @@ RESTARTS = replace(
     faults=("restart in a lease",),
 )
 """Few writes, so that who did not hear the leader for a while can still win."""
+UNEQUAL = replace(
+    PROFILE,
+    patient=1,
+    clock_skew=0.05,
+    think_time_s=0.05,
+    clients=3,
+    seconds=8.0,
+    fault_interval_s=0.4,
+    faults=("transfer", "isolate the leader"),
+)
+"""One voter's election timeout is longer, so that where it leads, the others elect another leader before it is over."""
 
 
 def run(seed: int, without: frozenset[str] = frozenset(), profile: Profile = PROFILE) -> Run:
@@ -52,8 +63,8 @@ def run(seed: int, without: frozenset[str] = frozenset(), profile: Profile = PRO
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("first", "profile"),
-    [(0, PROFILE), (5, PROFILE), (0, APART), (0, RESTARTS)],
-    ids=["pauses", "more pauses", "clocks apart", "restarts"],
+    [(0, PROFILE), (5, PROFILE), (0, APART), (0, RESTARTS), (0, UNEQUAL)],
+    ids=["pauses", "more pauses", "clocks apart", "restarts", "unequal election timeouts"],
 )
 def test_reads_by_lease_are_linearizable(first: int, profile: Profile) -> None:
     counts: Counter[str] = Counter()
@@ -75,6 +86,8 @@ def test_reads_by_lease_are_linearizable(first: int, profile: Profile) -> None:
         (mutants.keep_the_lease_in_a_transfer, PROFILE, checkers.LEASE, frozenset()),
         (mutants.ignore_drift, APART, checkers.LEASE, frozenset()),
         (mutants.vote_at_once_after_a_start, RESTARTS, checkers.LEASE, frozenset()),
+        (mutants.assume_equal_timeouts, UNEQUAL, checkers.LEASE, frozenset()),
+        (mutants.assume_equal_timeouts, UNEQUAL, LINEARIZABLE, frozenset(checkers.RULES)),
     ],
 )
 def test_what_makes_a_lease_safe_is_needed(

@@ -111,7 +111,7 @@ def check_quorum(raft: "Raft", leader: Leader) -> bool:
 
     A cut-off leader so stops taking proposals it can never commit, and stops refusing votes.
     """
-    heard_at = raft.membership.quorum_heard_at(
+    heard_at = raft.membership.quorum_time(
         lambda voter: raft.now if voter == raft.member_id else _contact_at(leader, voter)
     )
     if raft.now - heard_at > raft.settings.election_timeout_s:

@@ -60,6 +60,7 @@ def _acknowledge(raft: "Raft", message: AppendEntries, match_index: int) -> None
         round=message.round,
         success=True,
         match_index=match_index,
+        withholds_s=raft.settings.election_timeout_s,
     )
     raft.send(reply, promises=match_index > raft.durability.persisted_index)
 
@@ -78,6 +79,7 @@ def _refuse(raft: "Raft", message: AppendEntries) -> None:
             success=False,
             prev_index=message.prev.index,
             hint=committed if hint is None or hint.index < committed.index else hint,
+            withholds_s=raft.settings.election_timeout_s,
         ),
         promises=False,
     )

@@ -81,10 +81,10 @@ class Membership:
         """The highest index that a quorum holds, given each voter's match index (§3.6.2; §4.3 when joint)."""
         return min((quorum_value(match_index(voter) for voter in half) for half in self._halves()), default=0)
 
-    def quorum_heard_at(self, heard_at: Callable[[int], float]) -> float:
-        """The latest time since which a whole quorum was heard from, given when each voter was last heard."""
+    def quorum_time(self, time_of: Callable[[int], float]) -> float:
+        """The latest time that a whole quorum reaches, given one of each voter, such as when it was last heard."""
         halves = self._halves()
-        return min((quorum_value(heard_at(voter) for voter in half) for half in halves), default=float("-inf"))
+        return min((quorum_value(time_of(voter) for voter in half) for half in halves), default=float("-inf"))
 
     def _halves(self) -> tuple[frozenset[int], ...]:
         return (self.voters, self.outgoing_voters) if self.outgoing_voters else (self.voters,) if self.voters else ()

@@ -69,6 +69,9 @@ class AppendReply(Message):
     match_index: int = 0
     prev_index: int = 0
     hint: EntryId = ZERO
+    withholds_s: float = 0.0
+    """For so long from the arrival of what this answers, the sender gives no vote to anybody who was not told to
+    campaign: its election timeout (§4.2.3). 0: it says nothing about that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

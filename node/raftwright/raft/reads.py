@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from raftwright.raft.roles import Follower, Leader
 
 
+SENT_ROUNDS_KEPT = 1024
+
+
 class WaitingRead(NamedTuple):
     from_id: int | None
     """The member that forwarded it; None: asked here."""
@@ -26,7 +29,6 @@ class Round(NamedTuple):
     """A round of heartbeats that no quorum has answered yet."""
 
     number: int
-    sent_at: float
     read_index: int
     reads: tuple[WaitingRead, ...]
 
@@ -39,8 +41,13 @@ class ReadRounds:
     """The newest round; every append carries it."""
     waiting: list[WaitingRead] = field(default_factory=list)
     open: deque[Round] = field(default_factory=deque)
-    confirmed_sent_at: float = float("-inf")
-    """When the newest round that a quorum answered was sent: what the lease is counted from (§6.4.1)."""
+    sent: deque[float] = field(default_factory=lambda: deque(maxlen=SENT_ROUNDS_KEPT))
+    """When each of the newest rounds was sent: what promises of voters are counted from (§6.4.1)."""
+
+    def sent_at(self, number: int) -> float:
+        """When that round was sent, on the leader's clock; minus infinity if it is too long ago, or none."""
+        back = self.number - number
+        return self.sent[-1 - back] if 0 <= back < len(self.sent) else float("-inf")
 
     @property
     def carries_reads(self) -> bool:
@@ -93,12 +100,13 @@ def open_round(raft: "Raft", leader: "Leader") -> None:
     """A new round begins now, and takes along every read that waits, if the leader may serve reads yet."""
     rounds = leader.rounds
     rounds.number += 1
+    rounds.sent.append(raft.now)
     taken: tuple[WaitingRead, ...] = ()
     if raft.commit_index >= leader.first_index:
         taken = tuple(rounds.waiting)
         rounds.waiting.clear()
         raft.read_rounds += bool(taken)
-    rounds.open.append(Round(rounds.number, raft.now, raft.commit_index, taken))
+    rounds.open.append(Round(rounds.number, raft.commit_index, taken))
 
 
 def wants_round(raft: "Raft", leader: "Leader") -> bool:
@@ -117,7 +125,6 @@ def on_confirmation(raft: "Raft", leader: "Leader") -> None:
     )
     while rounds.open and rounds.open[0].number <= confirmed:
         closed = rounds.open.popleft()
-        rounds.confirmed_sent_at = closed.sent_at
         for read in closed.reads:
             _reply(raft, read, closed.read_index)
     if rounds.waiting:

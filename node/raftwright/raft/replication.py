@@ -5,7 +5,7 @@ Called by the core's dispatch. Its one rule: what a peer is believed to hold gro
 
 from typing import TYPE_CHECKING
 
-from raftwright.raft import reads, snapshots
+from raftwright.raft import lease, reads, snapshots
 from raftwright.raft.entries import ZERO, Entry, EntryId
 from raftwright.raft.events import EntriesLoaded
 from raftwright.raft.messages import AppendEntries, AppendReply
@@ -124,6 +124,7 @@ def on_append_reply(raft: "Raft", leader: "Leader", message: AppendReply) -> Non
     if progress is None or message.match_index > raft.log.last_index or message.round > leader.rounds.number:
         return
     progress.contact_at = raft.now
+    lease.on_answer(raft, leader, progress, message)
     if message.round > progress.confirmed_round:
         progress.confirmed_round = message.round
         reads.on_confirmation(raft, leader)

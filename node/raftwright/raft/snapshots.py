@@ -188,6 +188,7 @@ def _acknowledge(raft: "Raft", leader_id: int) -> None:
             round=0,
             success=True,
             match_index=raft.commit_index,
+            withholds_s=raft.settings.election_timeout_s,
         ),
         promises=True,
     )

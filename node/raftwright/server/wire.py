@@ -5,7 +5,7 @@ bounded, so nothing that is not a message in shape reaches the core.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Union, get_type_hints
 
 import msgspec
@@ -194,9 +194,14 @@ _CLASSES: list[type[Any]] = [
 
 
 def _twin(tag: int, cls: type[Any]) -> type[msgspec.Struct]:
+    """Fields at the end that have a default may be missing: so a message gets new ones."""
     hints = get_type_hints(cls)
-    names = [(field.name, hints[field.name]) for field in fields(cls)]
-    return msgspec.defstruct(cls.__name__, names, array_like=True, tag=tag, frozen=True, gc=False)
+    found: list[Any] = []
+    for field in reversed(fields(cls)):
+        may_be_missing = field.default is not MISSING and all(len(later) == 3 for later in found)
+        default = (field.default,) if may_be_missing else ()
+        found.insert(0, (field.name, hints[field.name], *default))
+    return msgspec.defstruct(cls.__name__, found, array_like=True, tag=tag, frozen=True, gc=False)
 
 
 _TWINS = {cls: _twin(tag, cls) for tag, cls in enumerate(_CLASSES, 1)}

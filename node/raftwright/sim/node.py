@@ -206,10 +206,11 @@ class SimNode(SimHost):
 
     def _make_driver(self, state: WatchedState, recovered: Recovered) -> Driver:
         profile = self.profile
+        election_timeout_s = profile.election_timeout_s * (4 if self.place <= profile.patient else 1)
         raft = WatchedRaft(
             member_id=self.member_id,
             settings=RaftSettings(
-                election_timeout_s=profile.election_timeout_s,
+                election_timeout_s=election_timeout_s,
                 heartbeat_interval_s=profile.heartbeat_interval_s,
                 lease_clock_drift=2 * profile.clock_skew / (1 + profile.clock_skew),
                 append_bytes_max=profile.append_bytes_max,
@@ -229,7 +230,7 @@ class SimNode(SimHost):
             settings=DriverSettings(
                 request_timeout_s=profile.request_timeout_s,
                 entry_bytes_max=profile.entry_bytes_max,
-                election_timeout_s=profile.election_timeout_s,
+                election_timeout_s=election_timeout_s,
                 snapshot_commands=profile.snapshot_commands,
                 snapshot_log_bytes=profile.snapshot_log_bytes,
             ),

@@ -49,6 +49,8 @@ class Profile:
     voters: int = 3
     learners: int = 0
     election_timeout_s: float = 0.15
+    patient: int = 0
+    """So many nodes, the first ones, have an election timeout that is four times as long."""
     heartbeat_interval_s: float = 0.03
     request_timeout_s: float = 0.8
     clock_skew: float = 0.0
