@@ -16,6 +16,9 @@ from raftwright.client.results import Item, error_of_problem, kind_of_problem
 
 CONNECT_TIMEOUT_S = 2.0
 DNS_TTL_S = 1
+IDLE_S = 0.25
+"""How long a connection is kept for the next request. Who answered for nobody would do so again: behind the address of
+a load balancer, only a new connection leads to another node, so a retry that waited longer makes one."""
 QUOTED_BYTES_MAX = 120
 """Of an answer that is not a node's: enough to tell whose it is."""
 
@@ -43,7 +46,7 @@ class Refused(Exception):
 def new_session() -> aiohttp.ClientSession:
     """One for the whole life of a client, made on its event loop."""
     # A node that was moved keeps its name and has another address: what a name was is not remembered for long.
-    connector = aiohttp.TCPConnector(ttl_dns_cache=DNS_TTL_S)
+    connector = aiohttp.TCPConnector(ttl_dns_cache=DNS_TTL_S, keepalive_timeout=IDLE_S)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
     return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
