@@ -60,3 +60,18 @@ async def test_a_retry_leaves_a_connection_that_leads_to_no_node() -> None:
     async with listening(web.Server(answer)) as endpoint, Client([endpoint]) as client:
         page = await client.list()
     assert page.revision == 7
+
+
+async def test_a_change_of_members_waits_until_a_new_leader_has_committed() -> None:
+    asked: list[str] = []
+    problem = {"type": "urn:raftwright:not-committed-in-term", "status": 503, "outcome": "none"}
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.path)
+        if len(asked) < 3:
+            return web.json_response(problem, status=503, content_type="application/problem+json")
+        return web.json_response({"version": 7, "joint": False, "leader": 1, "members": []})
+
+    async with listening(web.Server(answer)) as endpoint, Client([endpoint]) as client:
+        assert (await client.members.remove("n2")).version == 7
+    assert asked == ["/v1/members/n2"] * 3

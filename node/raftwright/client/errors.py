@@ -182,8 +182,11 @@ _MEMBERSHIP = (
 _UNAVAILABLE = ("no-leader", "proposal-dropped", "shutting-down", "not-serving")
 _BY_KIND = {error.kind: error for error in _ERRORS} | dict.fromkeys(_UNAVAILABLE, Unavailable)
 
-RETRIED_KINDS = frozenset({*_UNAVAILABLE, TooManyRequests.kind, OutcomeUnknown.kind, Timeout.kind})
-"""Refusals that a session makes safe to send again: the cluster applies a (session, sequence number) once."""
+RETRIED_KINDS = frozenset(
+    {*_UNAVAILABLE, TooManyRequests.kind, OutcomeUnknown.kind, Timeout.kind, "not-committed-in-term"}
+)
+"""Refusals that pass by themselves and are safe to send again: the cluster applies a (session, sequence number) once,
+and a membership that holds already is not changed again."""
 
 
 def error_of(
