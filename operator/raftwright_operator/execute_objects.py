@@ -59,35 +59,49 @@ class Objects:
         built = manifests.build(self._sight.spec, self._observed)
         sets = {f"StatefulSet/{set_name(self._observed.name, kind)}": kind for kind in SET_KINDS}
         for key in action.objects:
-            if key in built:
-                self._keep(await self._kube.apply(built[key]))
-            elif key in sets:
-                await self._apply_set(sets[key])
+            kind, name = key.split("/")
+            found = await self._kube.get(kind, self._namespace, name)
+            if found is not None and not manifests.is_ours(self._observed.name, found):
+                return Outcome.again("NameTaken", f"{key} is there, and not ours")
+            if key in built and found is None:
+                self._keep(await self._kube.create(built[key]))
+            elif key in built and found is not None:
+                await self._apply(built[key], found)
+            elif key in sets and found is not None:
+                await self._apply(self._set_over(found, sets[key]), found)
         return Outcome.done()
 
-    async def _apply_set(self, kind: SetKind) -> None:
-        """As it is now but for the template: read anew, since its number of replicas is in what is applied."""
-        found = await self._kube.get("StatefulSet", self._namespace, set_name(self._observed.name, kind))
-        if found is None:
-            return
+    def _set_over(self, found: Object, kind: SetKind) -> Object:
+        """As it is now but for the template: by what was just read, since its replicas are in what is applied."""
+        seen = sets_of(self._observed.name, [found])
+        observed = replace(self._observed, sets={**self._observed.sets, **seen})
+        return manifests.stateful_set(self._sight.spec, observed, kind, seen[kind].replicas)
+
+    async def _apply(self, manifest: Object, found: Object) -> None:
+        """Over what was just read and is ours; a conflict if it has changed, or is another, since then."""
         if (adopted := _adopted(found)) is not None:
             found = await self._kube.call(
                 "PATCH",
-                path_of("StatefulSet", self._namespace, found["metadata"]["name"]),
+                path_of(manifest["kind"], self._namespace, found["metadata"]["name"]),
                 query={"fieldManager": FIELD_MANAGER},
                 body=adopted,
                 content_type="application/json-patch+json",
             )
-        seen = sets_of(self._observed.name, [found])
-        observed = replace(self._observed, sets={**self._observed.sets, **seen})
-        manifest = manifests.stateful_set(self._sight.spec, observed, kind, seen[kind].replicas)
-        self._keep(await self._kube.apply(manifest))
+        version = {name: found["metadata"][name] for name in ("uid", "resourceVersion")}
+        self._keep(await self._kube.apply({**manifest, "metadata": {**manifest["metadata"], **version}}))
 
     async def apply_budget(self, action: ApplyBudget) -> Outcome:
         manifest = manifests.budget(self._observed, action.min_available)
-        if action.resource_version is not None:
-            manifest["metadata"]["resourceVersion"] = action.resource_version
-        self._keep(await self._kube.apply(manifest))
+        found = await self._kube.get(manifest["kind"], self._namespace, self._observed.name)
+        version = None if found is None else found["metadata"]["resourceVersion"]
+        if version != action.resource_version:
+            return Outcome.again("BudgetChanged", "the budget is another than the one that was seen")
+        if found is None:
+            self._keep(await self._kube.create(manifest))
+        elif not manifests.is_ours(self._observed.name, found):
+            return Outcome.again("NameTaken", "the budget is there, and not ours")
+        else:
+            await self._apply(manifest, found)
         return Outcome.done()
 
     # StatefulSets

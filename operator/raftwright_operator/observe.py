@@ -36,6 +36,8 @@ class Sight:
     resource: Mapping[str, Any]
     places: Mapping[str, Place]
     """Where nodes are reached, by pod name."""
+    drift: Mapping[str, str]
+    """The first field of each object that is not as it should be, as `Kind/name`; empty where it is missing."""
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -66,12 +68,15 @@ class Observer:
             spec = parse(resource, default_image=self._default_image)
         except ValueError as error:
             raise SpecInvalid(resource, str(error)) from error
+        children, foreign = await self._own(spec, key, children)
         observed = _objects_seen(resource, children, fresh=cache is None)
         live = {f"{kind}/{each['metadata']['name']}": each for kind, objects in children.items() for each in objects}
-        observed = replace(observed, drifted=manifests.drifted(spec, observed, live))
+        drift = {name: field for name, field in manifests.drift(spec, observed, live).items() if name not in foreign}
+        drifted = tuple(name for name in drift if not name.startswith("PodDisruptionBudget/"))
+        observed = replace(observed, drifted=drifted, foreign=foreign)
         places = await self._places(children["Pod"])
         observed = await self._ask_nodes(observed, places)
-        return Sight(spec=spec, observed=observed, resource=resource, places=places)
+        return Sight(spec=spec, observed=observed, resource=resource, places=places, drift=drift)
 
     async def _read(self, key: Key) -> tuple[Object | None, dict[str, list[Object]]]:
         namespace, name = key
@@ -80,6 +85,27 @@ class Observer:
         lists = asyncio.gather(*(self._kube.list(kind, namespace, selector=selector) for kind in CHILD_KINDS))
         found, children = await asyncio.gather(resource, lists)
         return found, {kind: objects for kind, (objects, _) in zip(CHILD_KINDS, children, strict=True)}
+
+    async def _own(
+        self, spec: Spec, key: Key, children: Mapping[str, list[Object]]
+    ) -> tuple[dict[str, list[Object]], tuple[str, ...]]:
+        """The children without what only has a name or label of ours; and what of that stands in our way.
+
+        They were read by their label. So what is missing is looked for by its name: it may have lost the label, or
+        be somebody else's, who never had it."""
+        namespace, cluster = key
+        wanted = manifests.keys(spec, cluster)
+        seen = {f"{kind}/{each['metadata']['name']}": each for kind in children for each in children[kind]}
+        missing = [name.split("/") for name in wanted if name not in seen]
+        found = await asyncio.gather(*(self._kube.get(kind, namespace, name) for kind, name in missing))
+        seen |= {f"{kind}/{name}": each for (kind, name), each in zip(missing, found, strict=True) if each is not None}
+        foreign = tuple(name for name in wanted if name in seen and not manifests.is_ours(cluster, seen[name]))
+        own: dict[str, list[Object]] = {kind: [] for kind in children}
+        for name, each in seen.items():
+            kind = name.partition("/")[0]
+            if kind in ("Pod", "PersistentVolumeClaim") or manifests.is_ours(cluster, each):
+                own[kind].append(each)
+        return own, foreign
 
     async def _places(self, pods: list[Object]) -> dict[str, Place]:
         found = await asyncio.gather(*(self._nodes.place(pod) for pod in pods))

@@ -157,4 +157,9 @@ class Observed:
     budget_version: str | None = None
     """Its resourceVersion."""
     drifted: tuple[str, ...] = ()
-    """Objects that are missing or not as they should be, as `Kind/name`; replicas and the budget do not count."""
+    """Objects that are missing or not as they should be, as `Kind/name`; replicas and the budget do not count, nor
+    what is `foreign` or `resisting`."""
+    foreign: tuple[str, ...] = ()
+    """What is there under names of ours and is not ours, as `Kind/name`: it is not touched."""
+    resisting: Mapping[str, str] = field(default_factory=dict)
+    """Objects that others change back whenever they are applied, as `Kind/name`, with the field: left so for now."""

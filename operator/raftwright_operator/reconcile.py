@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raftwright_operator import status as statuses
@@ -22,6 +22,7 @@ from raftwright_operator.actions import (
     Step,
     Wait,
 )
+from raftwright_operator.applies import Applies
 from raftwright_operator.cache import Cache, Key
 from raftwright_operator.execute import Executor
 from raftwright_operator.kube import Kube, KubeError
@@ -67,6 +68,7 @@ class Reconciler:
         """In a row."""
         self._last: Action | None = None
         self._repeats = 0
+        self._applies = Applies()
         self._concerns: set[tuple[str, str]] = set()
         self._written_at = 0.0
 
@@ -97,12 +99,12 @@ class Reconciler:
         if not sight.observed.deleting and FINALIZER not in (sight.resource["metadata"].get("finalizers") or ()):
             await self._block_deletion(sight)
             return 0.0
-        step = plan(sight.spec, sight.observed, time.time())
+        sight, step = self._decided(sight)
         if isinstance(step, Action) and step.needs_fresh and not sight.observed.fresh:
-            sight = await self._look(fresh=True)
-            if sight is None:
+            fresh = await self._look(fresh=True)
+            if fresh is None:
                 return None
-            step = plan(sight.spec, sight.observed, time.time())
+            sight, step = self._decided(fresh)
         found = concerns(sight.spec, sight.observed, time.time())
         if isinstance(step, Action):
             return await self._act(sight, step, found)
@@ -110,6 +112,18 @@ class Reconciler:
         self._tools.metrics.reconciles.labels("done" if isinstance(step, Done) else "wait").inc()
         await self._report(sight, step, found)
         return step.retry_s if isinstance(step, Wait) else self._tools.resync_s * random.uniform(0.8, 1.2)
+
+    def _decided(self, sight: Sight) -> tuple[Sight, Step]:
+        """What to do, with what it was decided from: what others change back each time is left alone for a while."""
+        while True:
+            step = plan(sight.spec, sight.observed, time.time())
+            seen = sight.observed
+            spent = self._applies.spent(step, seen.name, seen.generation, time.monotonic())
+            if not spent or seen.resisting.keys() >= set(spent):
+                return sight, step
+            resisting = {**seen.resisting, **{key: sight.drift.get(key, "") for key in spent}}
+            drifted = tuple(key for key in seen.drifted if key not in spent)
+            sight = replace(sight, observed=replace(seen, drifted=drifted, resisting=resisting))
 
     async def _look(self, *, fresh: bool) -> Sight | None:
         """None where the resource is gone, or waits only for others: then nothing is left to do."""
@@ -133,6 +147,8 @@ class Reconciler:
         name = type(action).__name__
         log.info("%s/%s: %s: %s", *self._key, name, action.why)
         outcome = await self._tools.executor.execute(action, sight)
+        if outcome.what == "done":
+            self._applies.note(action, self._key[1], sight.observed.generation, time.monotonic())
         metrics = self._tools.metrics
         metrics.actions.labels(name, outcome.what).inc()
         metrics.reconciles.labels("refused" if outcome.what == "refused" else "action").inc()

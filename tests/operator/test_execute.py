@@ -157,6 +157,27 @@ async def test_a_budget_keeps_a_pod_from_being_evicted(place: Place) -> None:
     assert "deletionTimestamp" not in (await place.get("Pod", "db-0"))["metadata"]
 
 
+async def test_a_budget_that_was_planned_before_another_came_changes_nothing(place: Place) -> None:
+    """Two operators, or one that was slow: what the later one allows must not be allowed by the earlier one again."""
+    assert await place.do(actions.ApplyBudget(min_available=2, why=WHY)) == Outcome.done()
+    old = await place.sight()
+    version = old.observed.budget_version
+    assert version is not None
+    newer = actions.ApplyBudget(min_available=4, resource_version=version, why=WHY)
+    assert await place.do(newer, old) == Outcome.done()
+    late = actions.ApplyBudget(min_available=1, resource_version=version, why=WHY)
+    assert (await place.do(late, old)).what == "again"
+    assert (await place.get("PodDisruptionBudget"))["spec"]["minAvailable"] == 4
+
+
+async def test_a_budget_that_was_planned_before_there_was_one_changes_nothing(place: Place) -> None:
+    none = await place.sight()
+    assert none.observed.budget_version is None
+    assert await place.do(actions.ApplyBudget(min_available=4, why=WHY)) == Outcome.done()
+    assert (await place.do(actions.ApplyBudget(min_available=1, why=WHY), none)).what == "again"
+    assert (await place.get("PodDisruptionBudget"))["spec"]["minAvailable"] == 4
+
+
 async def test_another_pod_of_the_same_name_is_not_labelled(place: Place) -> None:
     await place.create_pod()
     labels = actions.PodLabels(pod="db-0", uid=OTHER_UID, voter=True, leader=True)

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from raftwright_operator.manifests.accounts import service_account
-from raftwright_operator.manifests.budgets import budget, budget_seen
-from raftwright_operator.manifests.comparing import differs
+from raftwright_operator.manifests.budgets import budget, budget_drift, budget_seen
+from raftwright_operator.manifests.comparing import difference
 from raftwright_operator.manifests.config import config_map
-from raftwright_operator.manifests.metadata import Manifest, key_of
+from raftwright_operator.manifests.metadata import Manifest, is_ours, key_of
 from raftwright_operator.manifests.services import services
 from raftwright_operator.manifests.sets import NOT_COMPARED, stateful_set
-from raftwright_operator.names import SET_KINDS
+from raftwright_operator.names import SET_KINDS, leader_service, peers_service, set_name
 from raftwright_operator.observed import Observed
 from raftwright_operator.spec import Spec
 
-__all__ = ["Manifest", "budget", "budget_seen", "build", "drifted", "stateful_set"]
+__all__ = ["Manifest", "budget", "budget_seen", "build", "drift", "drifted", "is_ours", "keys", "stateful_set"]
 
 
 def build(spec: Spec, observed: Observed) -> dict[str, Manifest]:
@@ -30,16 +30,33 @@ def build(spec: Spec, observed: Observed) -> dict[str, Manifest]:
     return {key_of(one): one for one in objects}
 
 
+def keys(spec: Spec, cluster: str) -> tuple[str, ...]:
+    """All objects of a cluster, as `Kind/name`, the StatefulSets and the budget too."""
+    return (
+        f"ConfigMap/{cluster}",
+        *(f"Service/{name}" for name in (peers_service(cluster), cluster, leader_service(cluster))),
+        *(() if spec.pod.service_account else (f"ServiceAccount/{cluster}",)),
+        *(f"StatefulSet/{set_name(cluster, kind)}" for kind in SET_KINDS),
+        f"PodDisruptionBudget/{cluster}",
+    )
+
+
 def drifted(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Which objects are missing or not as they should be, as `Kind/name`; `live` has all that exist, as the API
-    server shows them. A StatefulSet that is missing has not drifted, since creating it is an action of its own."""
-    found = []
+    server shows them. A StatefulSet that is missing has not drifted, since creating it is an action of its own, and
+    nor has the budget, whose minimum `plan` knows."""
+    return tuple(key for key in drift(spec, observed, live) if not key.startswith("PodDisruptionBudget/"))
+
+
+def drift(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The first field of each object that is not as it should be; empty of an object that is missing."""
+    found: dict[str, str | None] = {}
     for key, manifest in build(spec, observed).items():
-        if key not in live or differs(manifest, live[key]):
-            found.append(key)
+        found[key] = difference(manifest, live[key]) if key in live else ""
     for kind in SET_KINDS:
         manifest = stateful_set(spec, observed, kind, 0)
         key = key_of(manifest)
-        if key in live and differs(manifest, live[key], ignored=NOT_COMPARED):
-            found.append(key)
-    return tuple(found)
+        found[key] = difference(manifest, live[key], ignored=NOT_COMPARED) if key in live else None
+    key = f"PodDisruptionBudget/{observed.name}"
+    found[key] = budget_drift(observed, live[key]) if key in live else None
+    return {key: field for key, field in found.items() if field is not None}

@@ -6,10 +6,12 @@ Rule: how many is decided in `plan`; here is only what the object looks like.
 from collections.abc import Mapping
 from typing import Any
 
-from raftwright_operator.manifests.comparing import differs
-from raftwright_operator.manifests.metadata import Manifest, owned, selector
+from raftwright_operator.manifests.comparing import difference
+from raftwright_operator.manifests.metadata import APPLIED, Manifest, owned, selector
 from raftwright_operator.names import LABEL_VOTER
 from raftwright_operator.observed import Observed
+
+_MINIMUM = "spec.minAvailable"
 
 
 def budget(observed: Observed, min_available: int) -> Manifest:
@@ -32,7 +34,14 @@ def budget(observed: Observed, min_available: int) -> Manifest:
 def budget_seen(observed: Observed, live: Mapping[str, Any] | None) -> int | None:
     """`Observed.budget`: the minimum of a budget that exists and is otherwise as it should be. None for one that is
     missing or that somebody has changed, so that it is applied anew."""
-    minimum = live and live.get("spec", {}).get("minAvailable")
-    if live is None or not isinstance(minimum, int) or differs(budget(observed, minimum), live):
+    if live is None or budget_drift(observed, live) is not None:
         return None
+    minimum: int = live["spec"]["minAvailable"]
     return minimum
+
+
+def budget_drift(observed: Observed, live: Mapping[str, Any]) -> str | None:
+    """The first field that is not as it should be: the minimum, where only the hash says that something is not."""
+    minimum = live.get("spec", {}).get("minAvailable")
+    found = difference(budget(observed, minimum), live) if isinstance(minimum, int) else _MINIMUM
+    return _MINIMUM if found == f"metadata.annotations.{APPLIED}" else found

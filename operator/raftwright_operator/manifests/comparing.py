@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from raftwright_operator import quantities
-from raftwright_operator.manifests.metadata import APPLIED
 
 _QUANTITIES = frozenset({"limits", "requests"})
 """Maps whose values are quantities, which the API server writes in its own way."""
@@ -27,41 +26,60 @@ _KEPT_WHEN_FALSE = frozenset({"automountServiceAccountToken", "enableServiceLink
 """Fields that mean true when they are missing. Other empty values may be left out by the API server."""
 
 
-def differs(manifest: Mapping[str, Any], live: Mapping[str, Any], ignored: Collection[str] = ()) -> bool:
-    """`ignored` are fields of the spec."""
+def difference(manifest: Mapping[str, Any], live: Mapping[str, Any], ignored: Collection[str] = ()) -> str | None:
+    """The first field that is not as in the manifest, as `spec.ports`; None if there is none. `ignored` are fields of
+    the spec. The hash is compared last: where it alone differs, a field is there that is no longer wanted."""
     metadata = manifest["metadata"]
-    applied = (live.get("metadata", {}).get("annotations") or {}).get(APPLIED)
-    if applied != metadata["annotations"][APPLIED]:
-        return True
-    wanted = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind")}
-    wanted["metadata"] = {name: metadata[name] for name in ("labels", "annotations", "ownerReferences")}
+    wanted = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
     if ignored:
         wanted["spec"] = {name: value for name, value in manifest["spec"].items() if name not in ignored}
-    return not _holds(live, wanted, "")
+    wanted["metadata"] = {name: metadata[name] for name in ("labels", "ownerReferences", "annotations")}
+    return _differing(live, wanted, "", "")
 
 
-def _holds(live: Any, wanted: Any, name: str) -> bool:
-    """Whether `live` has all of `wanted`, which is at the field `name`."""
+def _differing(live: Any, wanted: Any, name: str, path: str) -> str | None:
+    """Where `live` lacks something of `wanted`, which is at the field `name`."""
     if isinstance(wanted, Mapping):
-        if not isinstance(live, Mapping):
-            return not wanted and live is None
-        compare = _same_quantity if name in _QUANTITIES else _holds
-        return all(
-            compare(live[key], value, key) if key in live else _may_be_missing(key, value)
-            for key, value in wanted.items()
-        )
+        return _differing_map(live, wanted, name, path)
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        return _holds_list(live, wanted, name)
-    return bool(live == wanted) or (name in _QUANTITY and _same_quantity(live, wanted, name))
+        return _differing_list(live, wanted, name, path)
+    same = bool(live == wanted) or (name in _QUANTITY and _same_quantity(live, wanted))
+    return None if same else path
 
 
-def _holds_list(live: Any, wanted: Sequence[Any], name: str) -> bool:
+def _differing_map(live: Any, wanted: Mapping[str, Any], name: str, path: str) -> str | None:
+    if not isinstance(live, Mapping):
+        return None if not wanted and live is None else path
+    for key, value in wanted.items():
+        inner = f"{path}.{key}" if path else key
+        if key not in live:
+            found = None if _may_be_missing(key, value) else inner
+        elif name in _QUANTITIES:
+            found = None if _same_quantity(live[key], value) else inner
+        else:
+            found = _differing(live[key], value, key, inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _differing_list(live: Any, wanted: Sequence[Any], name: str, path: str) -> str | None:
     if not isinstance(live, Sequence) or isinstance(live, str):
-        return not wanted and live is None
+        return None if not wanted and live is None else path
     if name not in _KEYS:
-        return len(live) == len(wanted) and all(_holds(*pair, "") for pair in zip(live, wanted, strict=True))
+        if len(live) != len(wanted):
+            return path
+        pairs = enumerate(zip(live, wanted, strict=True))
+        found = (_differing(one, other, "", f"{path}[{at}]") for at, (one, other) in pairs)
+        return next((each for each in found if each is not None), None)
     by_key = {_key(item, name): item for item in live}
-    return all(_key(item, name) in by_key and _holds(by_key[_key(item, name)], item, "") for item in wanted)
+    for item in wanted:
+        key = _key(item, name)
+        inner = f"{path}[{next(part for part in key if part is not None)}]"
+        found_at = _differing(by_key[key], item, "", inner) if key in by_key else inner
+        if found_at is not None:
+            return found_at
+    return None
 
 
 def _key(item: Mapping[str, Any], name: str) -> tuple[Any, ...]:
@@ -72,7 +90,7 @@ def _may_be_missing(name: str, value: Any) -> bool:
     return not value and name not in _KEPT_WHEN_FALSE
 
 
-def _same_quantity(live: Any, wanted: Any, name: str) -> bool:
+def _same_quantity(live: Any, wanted: Any) -> bool:
     try:
         return quantities.parse(live) == quantities.parse(wanted)
     except ValueError:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from raftwright_operator.names import GROUP, KIND, LABEL_CLUSTER, LABEL_SET, VERSION, SetKind
+from raftwright_operator.names import FIELD_MANAGER, GROUP, KIND, LABEL_CLUSTER, LABEL_SET, VERSION, SetKind
 from raftwright_operator.observed import Observed
 
 Manifest = dict[str, Any]
@@ -17,6 +17,7 @@ Manifest = dict[str, Any]
 APPLIED = "raftwright.io/applied"
 """Annotation: the hash of the manifest that was applied. By it a field is noticed that is no longer wanted."""
 COMPONENT = "node"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 def key_of(manifest: Mapping[str, Any]) -> str:
@@ -34,7 +35,7 @@ def labels(observed: Observed, kind: SetKind | None = None) -> dict[str, str]:
         "app.kubernetes.io/name": "raftwright",
         "app.kubernetes.io/instance": observed.name,
         "app.kubernetes.io/component": COMPONENT,
-        "app.kubernetes.io/managed-by": "raftwright-operator",
+        MANAGED_BY: FIELD_MANAGER,
         LABEL_CLUSTER: observed.name,
     }
     return found if kind is None else {**found, LABEL_SET: kind}
@@ -49,6 +50,20 @@ def owner(observed: Observed) -> Manifest:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def is_ours(cluster: str, live: Mapping[str, Any]) -> bool:
+    """Whether an object under a name of ours may be applied over or deleted: a RaftCluster of this name controls it, or
+    nobody does and it bears the labels that all of ours have.
+
+    So one that an earlier resource of the name left behind is ours too, and a person can hand one over by labels."""
+    meta = live["metadata"]
+    controllers = [each for each in meta.get("ownerReferences") or () if each.get("controller")]
+    if controllers:
+        kinds = {(each["apiVersion"].partition("/")[0], each["kind"], each["name"]) for each in controllers}
+        return kinds == {(GROUP, KIND, cluster)}
+    found = meta.get("labels") or {}
+    return found.get(LABEL_CLUSTER) == cluster and found.get(MANAGED_BY) == FIELD_MANAGER
 
 
 def owned(

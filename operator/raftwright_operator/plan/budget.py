@@ -11,7 +11,7 @@ from raftwright_operator.plan.facts import Facts, tolerance
 
 def first(facts: Facts) -> ApplyBudget | None:
     """Where there is none and no leader says how many voters there are: none of the pods may be evicted."""
-    if facts.seen.budget is not None or facts.membership is not None:
+    if facts.seen.budget is not None or facts.membership is not None or _is_out_of_hand(facts):
         return None
     count = max(facts.spec.replicas, facts.size_of_members("voters"))
     return _apply(facts, count, f"There is no budget: all {count} pods have to stay for now.")
@@ -23,13 +23,20 @@ def protect(facts: Facts, coming: Step | None) -> Step | None:
     labelled = {pod.name for pod in facts.pods.values() if pod.voter_label}
     needed = max(0, len(voters | labelled) - tolerated)
     why = f"Of the voters {tolerated} may be away: {needed} have to stay."
-    if facts.seen.budget is None or facts.seen.budget < needed:
+    is_ours = not _is_out_of_hand(facts)
+    if is_ours and (facts.seen.budget is None or facts.seen.budget < needed):
         return _apply(facts, needed, why)
     labels = _labels(facts, voters)
     if labels:
         names = ", ".join(one.pod for one in labels)
         return LabelPods(pods=labels, why=f"Who has a vote, or is to get one, and who leads: labels of {names}.")
-    return None if facts.seen.budget == needed else _apply(facts, needed, why)
+    return None if facts.seen.budget == needed or not is_ours else _apply(facts, needed, why)
+
+
+def _is_out_of_hand(facts: Facts) -> bool:
+    """It is somebody else's, or changed back whenever it is applied: the members go on without it."""
+    key = f"PodDisruptionBudget/{facts.seen.name}"
+    return key in facts.seen.foreign or key in facts.seen.resisting
 
 
 def _apply(facts: Facts, needed: int, why: str) -> ApplyBudget:

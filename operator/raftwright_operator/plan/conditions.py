@@ -7,6 +7,7 @@ can be done.
 from collections.abc import Callable, Iterator
 
 from raftwright_operator.actions import Concern
+from raftwright_operator.names import FIELD_MANAGER, LABEL_CLUSTER
 from raftwright_operator.plan import founding, members, quorum, reasons, rolling
 from raftwright_operator.plan.facts import Facts, listed
 
@@ -103,6 +104,26 @@ def _rollout(facts: Facts) -> Iterator[Concern]:
         )
 
 
+def _names_taken(facts: Facts) -> Iterator[Concern]:
+    if facts.seen.foreign:
+        labels = f"{LABEL_CLUSTER}={facts.seen.name} app.kubernetes.io/managed-by={FIELD_MANAGER}"
+        yield _degraded(
+            reasons.NAME_TAKEN,
+            f"Not made by the operator, and left alone: {listed(facts.seen.foreign)}. Rename or delete what is in the"
+            f" way; what nothing else controls can be handed over with kubectl label {labels}",
+        )
+
+
+def _resisting(facts: Facts) -> Iterator[Concern]:
+    if facts.seen.resisting:
+        told = listed(f"{key} ({field or 'deleted'})" for key, field in sorted(facts.seen.resisting.items()))
+        yield _degraded(
+            reasons.CHANGED_BY_OTHERS,
+            f"Applied again and again, and changed back each time: {told}. See which webhook, controller or person"
+            " does it; it is tried again in some minutes",
+        )
+
+
 def _foreign_members(facts: Facts) -> Iterator[Concern]:
     foreign = [member.name for member in facts.members if facts.position(member.name) is None]
     if foreign:
@@ -110,7 +131,7 @@ def _foreign_members(facts: Facts) -> Iterator[Concern]:
         yield Concern(condition=EVENT, reason=reasons.FOREIGN_MEMBERS, message=message)
 
 
-_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = ()
+_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = (_names_taken, _resisting)
 _AWAKE: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
     _founding,
     _no_leader,
@@ -120,6 +141,7 @@ _AWAKE: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
     _down,
     _diverged,
     _rollout,
+    *_ASLEEP,
     _foreign_members,
     _even_voters,
 )

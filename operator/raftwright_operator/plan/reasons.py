@@ -33,6 +33,8 @@ FOREIGN_STORE = "ForeignStore"
 STATE_DIVERGED = "StateDiverged"
 SCALE_DOWN_BLOCKED = "ScaleDownBlocked"
 ROLLOUT_STUCK = "RolloutStuck"
+NAME_TAKEN = "NameTaken"
+CHANGED_BY_OTHERS = "ChangedByOthers"
 
 # For people to know: events only.
 EVEN_VOTERS = "EvenVoters"
@@ -66,6 +68,8 @@ REASONS: dict[str, str] = {
     STATE_DIVERGED: "a member's state is not that of the majority",
     SCALE_DOWN_BLOCKED: "without the members that were to go, no quorum of live voters would be left",
     ROLLOUT_STUCK: "a pod did not come back, so no other one is restarted",
+    NAME_TAKEN: "an object of a name that the cluster needs is there, and is not the operator's: it is left alone",
+    CHANGED_BY_OTHERS: "something changes objects back whenever they are applied: they are left so for some minutes",
     EVEN_VOTERS: "an even number of voters tolerates no more failures than one voter fewer",
     FOREIGN_MEMBERS: "there are members that are none of the cluster's pods; they count, and are left alone",
 }

@@ -4,7 +4,7 @@ Rule: a set always has a pod for every member. It shrinks only by ordinals that 
 """
 
 from raftwright_operator.actions import ApplyObjects, CreateSet, GrowSet, ShrinkSet, Step, Wait
-from raftwright_operator.names import SET_KINDS, SetKind, set_name
+from raftwright_operator.names import SET_KINDS, SetKind, peers_service, set_name
 from raftwright_operator.plan import reasons
 from raftwright_operator.plan.facts import Facts, listed
 
@@ -29,6 +29,9 @@ def create(facts: Facts) -> Step | None:
     """A missing set gets a pod for each one that there is, or that should be: none may stop for its being made anew."""
     for kind in SET_KINDS:
         found = facts.seen.sets.get(kind)
+        if found is None and (taken := _in_the_way(facts, kind)):
+            what = f"StatefulSet {set_name(facts.seen.name, kind)} is not made, for what it needs is not ours"
+            return Wait(reason=reasons.NAME_TAKEN, message=f"{what}: {listed(taken)}.", retry_s=10.0)
         if found is None:
             size = _size(facts, kind)
             name = set_name(facts.seen.name, kind)
@@ -37,6 +40,18 @@ def create(facts: Facts) -> Step | None:
             name = set_name(facts.seen.name, kind)
             return Wait(reason=reasons.CREATING, message=f"StatefulSet {name} is being deleted, and is made anew then.")
     return None
+
+
+def _in_the_way(facts: Facts, kind: SetKind) -> list[str]:
+    """Objects of others whose names the set itself has, or without which its pods do not work."""
+    name = facts.seen.name
+    needed = {
+        f"StatefulSet/{set_name(name, kind)}",
+        f"ConfigMap/{name}",
+        f"Service/{peers_service(name)}",
+        f"ServiceAccount/{name}",
+    }
+    return sorted(needed.intersection(facts.seen.foreign))
 
 
 def _size(facts: Facts, kind: SetKind) -> int:
