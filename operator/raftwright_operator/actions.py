@@ -81,6 +81,8 @@ class ApplyBudget(Action):
 
     min_available: int
     resource_version: str | None = None
+    ready_for: str = ""
+    """The change of the membership that it was raised for; see `Observed.budget_ready_for`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,15 @@ class RemoveMembers(Action):
     """All in one joint change."""
 
     ids: tuple[int, ...]
+    if_version: int
+
+    needs_fresh = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewMembership(Action):
+    """The same members under a new version, so that no change that was decided upon this one is made any more."""
+
     if_version: int
 
     needs_fresh = True

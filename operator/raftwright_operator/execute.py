@@ -28,6 +28,7 @@ from raftwright_operator.actions import (
     RecordIntent,
     ReleaseFinalizer,
     RemoveMembers,
+    RenewMembership,
     ReplaceMember,
     RestartPod,
     ShrinkSet,
@@ -41,7 +42,16 @@ from raftwright_operator.outcome import Outcome
 
 ACTION_TIMEOUT_S = 30.0
 """Of one action as a whole, of which each call has a time-out of its own."""
-NodeAction = Bootstrap | AddMembers | PromoteMembers | RemoveMembers | ReplaceMember | TransferLeadership | DiscardStore
+NodeAction = (
+    Bootstrap
+    | AddMembers
+    | PromoteMembers
+    | RemoveMembers
+    | RenewMembership
+    | ReplaceMember
+    | TransferLeadership
+    | DiscardStore
+)
 ObjectAction = (
     ApplyObjects
     | CreateSet
@@ -103,6 +113,8 @@ class Executor:
                 return await nodes.promote(action)
             case RemoveMembers():
                 return await nodes.remove(action)
+            case RenewMembership():
+                return await nodes.renew(action)
             case ReplaceMember():
                 return await nodes.replace(action)
             case TransferLeadership():

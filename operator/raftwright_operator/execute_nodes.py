@@ -17,6 +17,7 @@ from raftwright_operator.actions import (
     Joiner,
     PromoteMembers,
     RemoveMembers,
+    RenewMembership,
     ReplaceMember,
     TransferLeadership,
 )
@@ -30,6 +31,8 @@ CHANGE_TIMEOUT_S = 10.0
 """A change that takes longer goes on by itself, and the next observation shows it."""
 MOVED_ON = frozenset({"membership-outdated", "already-bootstrapped", "unknown-member", "membership-change-pending"})
 """Refusals that say that the membership is another than the one that was planned from."""
+RENEWED = "raftwright.io/renewed"
+"""In a member's metadata: the version after which the membership was renewed."""
 
 
 class Membership:
@@ -65,6 +68,20 @@ class Membership:
 
     async def remove(self, action: RemoveMembers) -> Outcome:
         return await self._change(remove=action.ids, if_version=action.if_version)
+
+    async def renew(self, action: RenewMembership) -> Outcome:
+        """By the metadata of one member, of which the rest stays: read anew, and so under the same version."""
+        members = self._members()
+        found = await members.list(linearizable=True, timeout_s=CHANGE_TIMEOUT_S)
+        if found.version != action.if_version or not found.members:
+            return Outcome.again("MembershipChanged", f"the membership is at version {found.version}")
+        first = found.members[0]
+        metadata = {**first.metadata, RENEWED: str(found.version)}
+        try:
+            await members.update(first.id, metadata=metadata, if_version=action.if_version, timeout_s=CHANGE_TIMEOUT_S)
+        except MembershipRefused as error:
+            return _moved_on(error)
+        return Outcome.done()
 
     async def _change(
         self, *, add: Iterable[NewMember] = (), promote: Iterable[int] = (), remove: Iterable[int] = (), if_version: int

@@ -91,7 +91,7 @@ class Objects:
         self._keep(await self._kube.apply({**manifest, "metadata": {**manifest["metadata"], **version}}))
 
     async def apply_budget(self, action: ApplyBudget) -> Outcome:
-        manifest = manifests.budget(self._observed, action.min_available)
+        manifest = manifests.budget(self._observed, action.min_available, action.ready_for)
         found = await self._kube.get(manifest["kind"], self._namespace, self._observed.name)
         version = None if found is None else found["metadata"]["resourceVersion"]
         if version != action.resource_version:

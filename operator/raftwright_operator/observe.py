@@ -166,4 +166,5 @@ def _objects_seen(resource: Object, children: Mapping[str, list[Object]], *, fre
     )
     live = budgets.get(name)
     version = None if live is None else live["metadata"]["resourceVersion"]
-    return replace(seen, budget=manifests.budget_seen(seen, live), budget_version=version)
+    minimum, ready_for = manifests.budget_seen(seen, live), manifests.budget_ready_for(live)
+    return replace(seen, budget=minimum, budget_version=version, budget_ready_for=ready_for)

@@ -156,6 +156,8 @@ class Observed:
     """`minAvailable` of the PodDisruptionBudget that exists."""
     budget_version: str | None = None
     """Its resourceVersion."""
+    budget_ready_for: str = ""
+    """The change of votes that it was raised for, after the version of the membership that this was planned from."""
     drifted: tuple[str, ...] = ()
     """Objects that are missing or not as they should be, as `Kind/name`; replicas and the budget do not count, nor
     what is `foreign` or `resisting`."""

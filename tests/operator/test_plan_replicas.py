@@ -14,6 +14,7 @@ from raftwright_operator.actions import (
     PodLabels,
     PromoteMembers,
     RemoveMembers,
+    RenewMembership,
     ShrinkSet,
     TransferLeadership,
 )
@@ -47,9 +48,11 @@ def learning(voters: int, pods: int) -> Observed:
 
 
 def guarded(seen: Observed, budget: int) -> Observed:
-    """With the labels and the budget that promotion needs."""
+    """With the labels and the budget that the promotion of all learning voters needs."""
     pods = {name: replace(pod, voter_label=pod.kind == "voters") for name, pod in seen.pods.items()}
-    return replace(seen, pods=pods, budget=budget)
+    members = seen.membership.members if seen.membership is not None else ()
+    ids = ", ".join(str(one.id) for one in members if one.role == "learner" and s.place(one.name)[0] == "voters")
+    return replace(seen, pods=pods, budget=budget, budget_ready_for=f"10 promote {ids}")
 
 
 def test_what_is_as_asked_for_is_left_alone() -> None:
@@ -102,8 +105,8 @@ def test_up_a_broken_pod_leaves_the_voters_as_they_are_and_is_named() -> None:
 
 def test_up_budget_then_labels_then_votes_all_at_once() -> None:
     seen = learning(3, 5)
-    assert s.same(s.step(s.spec(5), seen), ApplyBudget(min_available=4, why=""))
-    seen = replace(seen, budget=4)
+    assert s.same(s.step(s.spec(5), seen), ApplyBudget(min_available=4, ready_for="10 promote 4, 5", why=""))
+    seen = replace(seen, budget=4, budget_ready_for="10 promote 4, 5")
     labels = tuple(PodLabels(pod=pod, uid=f"uid-{pod}", voter=True, leader=False) for pod in ("db-3", "db-4"))
     assert s.same(s.step(s.spec(5), seen), LabelPods(pods=labels, why=""))
     found = s.step(s.spec(5), guarded(seen, 4))
@@ -111,7 +114,8 @@ def test_up_budget_then_labels_then_votes_all_at_once() -> None:
 
 
 def test_up_one_to_five_is_one_change() -> None:
-    assert s.same(s.step(s.spec(5), learning(1, 5)), ApplyBudget(min_available=5, why=""))
+    raised = ApplyBudget(min_available=5, ready_for="10 promote 2, 3, 4, 5", why="")
+    assert s.same(s.step(s.spec(5), learning(1, 5)), raised)
     found = s.step(s.spec(5), guarded(learning(1, 5), 5))
     assert s.same(found, PromoteMembers(ids=(2, 3, 4, 5), if_version=10, why=""))
 
@@ -138,7 +142,7 @@ def test_up_votes_are_given_with_one_old_voter_away() -> None:
 
 
 def test_up_a_non_voting_member_is_never_promoted() -> None:
-    seen = guarded(s.settled(3, 2), 2)
+    seen = s.settled(3, 2)
     assert s.is_done(s.step(s.spec(3, non_voting=2), seen))
 
 
@@ -158,11 +162,32 @@ def test_down_the_leader_hands_over_to_nobody_who_is_silent() -> None:
 
 
 def test_down_the_budget_covers_both_sides_and_then_all_leave_in_one_change() -> None:
-    assert s.same(s.step(s.spec(3), s.settled(5)), ApplyBudget(min_available=4, why=""))
-    found = s.step(s.spec(3), replace(s.settled(5), budget=4))
+    raised = ApplyBudget(min_available=4, ready_for="10 remove 4, 5", why="")
+    assert s.same(s.step(s.spec(3), s.settled(5)), raised)
+    assert s.same(s.step(s.spec(3), replace(s.settled(5), budget=4)), raised)
+    found = s.step(s.spec(3), replace(s.settled(5), budget=4, budget_ready_for="10 remove 4, 5"))
     assert s.same(found, RemoveMembers(ids=(4, 5), if_version=10, why=""))
-    found = s.step(s.spec(1), replace(s.settled(5), budget=5))
+    found = s.step(s.spec(1), replace(s.settled(5), budget=5, budget_ready_for="10 remove 2, 3, 4, 5"))
     assert s.same(found, RemoveMembers(ids=(2, 3, 4, 5), if_version=10, why=""))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen"),
+    [
+        pytest.param(5, replace(s.settled(5), budget=4, budget_ready_for="10 remove 4, 5"), id="none is to go now"),
+        pytest.param(1, replace(s.settled(5), budget=4, budget_ready_for="10 remove 4, 5"), id="more are to go now"),
+        pytest.param(1, guarded(learning(1, 3), 3), id="the learners are to go now"),
+        pytest.param(3, s.silent(guarded(learning(1, 3), 3), "db-2"), id="one has to be waited for"),
+    ],
+)
+def test_a_change_that_the_budget_was_raised_for_ends_with_its_version_before_anything_is_taken_back(
+    wanted: int, seen: Observed
+) -> None:
+    """Somebody who is late could still make it."""
+    assert s.same(s.step(s.spec(wanted), seen), RenewMembership(if_version=10, why=""))
+    assert seen.membership is not None
+    renewed = replace(seen, membership=replace(seen.membership, version=11))
+    assert isinstance(s.step(s.spec(wanted), renewed), (ApplyBudget, LabelPods))
 
 
 def test_down_labels_go_then_the_budget_falls_then_the_set_shrinks() -> None:
@@ -213,6 +238,7 @@ def test_down_is_blocked_where_no_quorum_of_live_voters_would_be_left(
     wanted: int, down: tuple[str, ...], blocked: bool
 ) -> None:
     seen = replace(s.silent(s.led_by(s.settled(3), 2 if "db-0" in down else 1), *down), budget=3)
+    seen = replace(seen, budget_ready_for="10 remove 3" if wanted == 2 else "10 remove 2, 3")
     found = s.step(s.spec(wanted), seen)
     assert isinstance(found, (RemoveMembers, TransferLeadership)) is not blocked
     assert (reasons.SCALE_DOWN_BLOCKED in s.reasons_of(s.spec(wanted), seen)) is blocked
@@ -255,7 +281,7 @@ def test_mid_way_pods_that_never_joined_go() -> None:
 
 def test_mid_way_more_is_asked_for_and_votes_wait_for_all() -> None:
     labels = tuple(PodLabels(pod=pod, uid=f"uid-{pod}", voter=False, leader=False) for pod in ("db-1", "db-2"))
-    seen = guarded(learning(1, 3), 3)
+    seen = replace(guarded(learning(1, 3), 3), budget_ready_for="")
     assert s.same(s.step(s.spec(5), seen), LabelPods(pods=labels, why=""))
     seen = learning(1, 3)
     found = s.step(s.spec(5), seen)
@@ -341,8 +367,7 @@ def test_a_broken_non_voting_pod_holds_up_no_vote_and_the_other_way_round() -> N
     seen = joined(
         s.with_set(s.broken(s.settled(3, 1), "db-nonvoting-0"), "voters", replicas=5), "db-3", "db-4", first_id=5
     )
-    pods = {name: replace(pod, voter_label=pod.kind == "voters") for name, pod in seen.pods.items()}
-    found = s.step(s.spec(5, non_voting=1), replace(seen, pods=pods, budget=4))
+    found = s.step(s.spec(5, non_voting=1), guarded(seen, 4))
     assert s.same(found, PromoteMembers(ids=(5, 6), if_version=10, why=""))
     seen = s.with_set(s.broken(grown(3, 4), "db-3"), "non-voting", replicas=1)
     seen = s.with_nodes(

@@ -69,7 +69,7 @@ def test_no_member_is_replaced_for(seen: Observed) -> None:
 
 
 def test_a_member_that_is_not_asked_for_leaves_and_is_not_replaced() -> None:
-    found = s.step(s.spec(), replace(s.lost_volume(s.settled(5), "db-4"), budget=5))
+    found = s.step(s.spec(), replace(s.lost_volume(s.settled(5), "db-4"), budget=5, budget_ready_for="10 remove 4, 5"))
     assert s.same(found, RemoveMembers(ids=(4, 5), if_version=10, why=""))
 
 

@@ -1,14 +1,14 @@
 """The objects of one RaftCluster, as Kubernetes takes them: PURE.
 
 `execute` applies them, `observe` asks what has drifted. Rule: the same spec and observation give the same objects, to
-the byte; nothing here looks at the clock, a random number or a live object, but `drifted` and `budget_seen`.
+the byte; nothing here looks at the clock, a random number or a live object, but `drifted` and `budget_…`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from raftwright_operator.manifests.accounts import service_account
-from raftwright_operator.manifests.budgets import budget, budget_drift, budget_seen
+from raftwright_operator.manifests.budgets import budget, budget_drift, budget_ready_for, budget_seen
 from raftwright_operator.manifests.comparing import difference
 from raftwright_operator.manifests.config import config_map
 from raftwright_operator.manifests.metadata import Manifest, is_ours, key_of
@@ -18,7 +18,18 @@ from raftwright_operator.names import SET_KINDS, leader_service, peers_service, 
 from raftwright_operator.observed import Observed
 from raftwright_operator.spec import Spec
 
-__all__ = ["Manifest", "budget", "budget_seen", "build", "drift", "drifted", "is_ours", "keys", "stateful_set"]
+__all__ = [
+    "Manifest",
+    "budget",
+    "budget_ready_for",
+    "budget_seen",
+    "build",
+    "drift",
+    "drifted",
+    "is_ours",
+    "keys",
+    "stateful_set",
+]
 
 
 def build(spec: Spec, observed: Observed) -> dict[str, Manifest]:

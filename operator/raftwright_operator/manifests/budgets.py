@@ -11,10 +11,13 @@ from raftwright_operator.manifests.metadata import APPLIED, Manifest, owned, sel
 from raftwright_operator.names import LABEL_VOTER
 from raftwright_operator.observed import Observed
 
+READY_FOR = "raftwright.io/ready-for"
+"""Annotation: the change of votes that the budget was raised for. Always there, since `apply` takes back no annotation
+that was created."""
 _MINIMUM = "spec.minAvailable"
 
 
-def budget(observed: Observed, min_available: int) -> Manifest:
+def budget(observed: Observed, min_available: int, ready_for: str = "") -> Manifest:
     """It selects the pods that have a vote, or are about to get one.
 
     A pod that is not ready may be evicted only while enough others are (`IfHealthyBudget`): it may well be a voter
@@ -28,7 +31,8 @@ def budget(observed: Observed, min_available: int) -> Manifest:
             "unhealthyPodEvictionPolicy": "IfHealthyBudget",
         }
     }
-    return owned(observed, "policy/v1", "PodDisruptionBudget", observed.name, body)
+    annotations = {READY_FOR: ready_for}
+    return owned(observed, "policy/v1", "PodDisruptionBudget", observed.name, body, annotations=annotations)
 
 
 def budget_seen(observed: Observed, live: Mapping[str, Any] | None) -> int | None:
@@ -40,8 +44,16 @@ def budget_seen(observed: Observed, live: Mapping[str, Any] | None) -> int | Non
     return minimum
 
 
+def budget_ready_for(live: Mapping[str, Any] | None) -> str:
+    """`Observed.budget_ready_for`."""
+    annotations = {} if live is None else live.get("metadata", {}).get("annotations") or {}
+    return str(annotations.get(READY_FOR) or "")
+
+
 def budget_drift(observed: Observed, live: Mapping[str, Any]) -> str | None:
     """The first field that is not as it should be: the minimum, where only the hash says that something is not."""
     minimum = live.get("spec", {}).get("minAvailable")
-    found = difference(budget(observed, minimum), live) if isinstance(minimum, int) else _MINIMUM
+    if not isinstance(minimum, int):
+        return _MINIMUM
+    found = difference(budget(observed, minimum, budget_ready_for(live)), live)
     return _MINIMUM if found == f"metadata.annotations.{APPLIED}" else found

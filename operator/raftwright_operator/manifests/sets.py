@@ -15,6 +15,11 @@ NOT_COMPARED = frozenset({"replicas", "volumeClaimTemplates"})
 """Replicas are decided by `plan`, and a claim template cannot be changed: volumes grow by recreating the set."""
 
 
+GENERATION = "raftwright.io/generation"
+"""Annotation: of the resource, that the set was looked at for. So each change of the spec changes the set's
+resourceVersion, and nobody who is late resizes it as an older spec asked for."""
+
+
 def stateful_set(spec: Spec, observed: Observed, kind: SetKind, replicas: int) -> Manifest:
     """The set as it is to be. One that exists keeps the claim template that it has, or the API server would refuse
     the whole; one that does not exist gets the size that is asked for."""
@@ -37,7 +42,16 @@ def stateful_set(spec: Spec, observed: Observed, kind: SetKind, replicas: int) -
         }
     }
     name = set_name(observed.name, kind)
-    manifest = owned(observed, "apps/v1", "StatefulSet", name, body, set_kind=kind, not_hashed=NOT_COMPARED)
+    manifest = owned(
+        observed,
+        "apps/v1",
+        "StatefulSet",
+        name,
+        body,
+        set_kind=kind,
+        annotations={GENERATION: str(observed.generation)},
+        not_hashed=NOT_COMPARED,
+    )
     if seen is not None:
         manifest["metadata"]["resourceVersion"] = seen.resource_version
         manifest["metadata"]["uid"] = seen.uid

@@ -11,7 +11,7 @@ from raftwright_operator.observed import Intent
 from tests.operator.search import membership
 from tests.operator.search.environment import forced_out, may_be_evicted
 from tests.operator.search.membership import Refused
-from tests.operator.search.observing import member_of, store_of
+from tests.operator.search.observing import change_of, member_of, store_of
 from tests.operator.search.preconditions import changed
 from tests.operator.search.world import (
     BUDGET,
@@ -50,7 +50,7 @@ def compiled(action: Action, want: Want) -> Act:
         case actions.ApplyObjects(objects=names):
             sets = [f"StatefulSet/{set_name(CLUSTER, kind)}" for kind in SET_KINDS]
             revisions = tuple(want.revision if name in names else -1 for name in sets)
-            return "objects", int(any(name not in sets for name in names)), revisions
+            return "objects", int(any(name not in sets for name in names)), revisions, 1
         case actions.CreateSet(kind=kind, replicas=count):
             return "create set", set_index(kind), Set(count, want.revision, want.big)
         case actions.GrowSet(kind=kind, replicas=count):
@@ -61,8 +61,8 @@ def compiled(action: Action, want: Want) -> Act:
             return "orphan", set_index(kind)
         case actions.DeleteSet(kind=kind):
             return "delete set", set_index(kind)
-        case actions.ApplyBudget(min_available=count):
-            return "budget", count
+        case actions.ApplyBudget(min_available=count, ready_for=change):
+            return "budget", count, change_of(change)
         case actions.LabelPods(pods=pods):
             return "labels", tuple((SLOT_NAMED[one.pod], int(one.voter), int(one.leader)) for one in pods)
         case actions.RestartPod(pod=pod, evict=evict):
@@ -91,6 +91,8 @@ def _compiled_for_nodes(action: Action) -> Act:
             return "promote", tuple(member_of(one) for one in ids)
         case actions.RemoveMembers(ids=ids):
             return "remove", tuple(member_of(one) for one in ids)
+        case actions.RenewMembership():
+            return ("renew",)
         case actions.ReplaceMember(old=old, joiner=joiner):
             return "replace", (member_of(old), _joiner(joiner))
         case actions.TransferLeadership(to=to):
@@ -113,8 +115,8 @@ def _joiner(joiner: actions.Joiner) -> tuple[int, int]:
 def execute(world: World, act: Act) -> World:
     """Raises Refused, and then nothing has changed."""
     match act:
-        case ("objects", plain, revisions):
-            return _apply(world, plain, revisions)
+        case ("objects", plain, revisions, marked):
+            return _apply(world, plain, revisions, marked)
         case ("create set", index, found):
             if world.kube.sets[index] is not None:
                 raise Refused("already-exists")
@@ -125,8 +127,8 @@ def execute(world: World, act: Act) -> World:
             return changed(with_set(world, index, None), set_uid_key(index), set_version_key(index))
         case ("delete set", index):
             return _delete_set(world, index)
-        case ("budget", count):
-            return changed(world._replace(kube=world.kube._replace(budget=count)), BUDGET)
+        case ("budget", count, change):
+            return changed(world._replace(kube=world.kube._replace(budget=count, ready_for=change)), BUDGET)
         case ("labels", labels):
             return _label(world, labels)
         case ("intent", adopted, stores, bootstrapped):
@@ -143,6 +145,8 @@ def execute(world: World, act: Act) -> World:
             return membership.promote(world, ids)
         case ("remove", ids):
             return membership.remove(world, ids)
+        case ("renew",):
+            return membership.renew(world)
         case ("replace", (old, new)):
             return membership.replace(world, old, new)
         case ("transfer", to):
@@ -160,13 +164,14 @@ def execute(world: World, act: Act) -> World:
     raise AssertionError(act)
 
 
-def _apply(world: World, plain: int, revisions: tuple[int, int]) -> World:
+def _apply(world: World, plain: int, revisions: tuple[int, int], marked: int) -> World:
     if plain:
         world = world._replace(kube=world.kube._replace(objects=1))
     for index, revision in enumerate(revisions):
         found = world.kube.sets[index]
-        if found is not None and revision >= 0 and revision != found.revision:
-            world = changed(with_set(world, index, found._replace(revision=revision)), set_version_key(index))
+        if found is not None and revision >= 0 and (revision, marked) != (found.revision, found.marked):
+            applied = found._replace(revision=revision, marked=marked)
+            world = changed(with_set(world, index, applied), set_version_key(index))
     return world
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from raftwright_operator import actions
-from raftwright_operator.actions import Step, Wait
+from raftwright_operator.actions import Done, Step, Wait
 from raftwright_operator.names import claim_name, pod_name
 from raftwright_operator.observed import Intent, Observed
 from raftwright_operator.plan import members, plan, reasons
@@ -136,8 +136,23 @@ def promotes_one_after_the_other(spec: Spec, seen: Observed, step: Step) -> Step
 def raises_the_budget_after_the_promotion(spec: Spec, seen: Observed, step: Step) -> Step:
     if not isinstance(step, actions.ApplyBudget) or seen.budget is None or step.min_available <= seen.budget:
         return step
-    following = plan(spec, replace(seen, budget=step.min_available), NOW)
+    following = plan(spec, replace(seen, budget=step.min_available, budget_ready_for=step.ready_for), NOW)
     return following if isinstance(following, (actions.LabelPods, actions.PromoteMembers)) else step
+
+
+@_bug(rules.BUDGET, "three to one, drained")
+def lowers_the_budget_while_somebody_late_may_still_remove_voters(spec: Spec, seen: Observed, step: Step) -> Step:
+    if not isinstance(step, actions.RenewMembership):
+        return step
+    return plan(spec, replace(seen, budget_ready_for=""), NOW)
+
+
+@_bug(rules.MEMBERS_POD, "to hibernation")
+def marks_sets_for_a_new_spec_last(spec: Spec, seen: Observed, step: Step) -> Step:
+    if not isinstance(step, actions.ApplyObjects):
+        return step
+    following = plan(spec, replace(seen, drifted=()), NOW)
+    return step if isinstance(following, Done) else following
 
 
 @_bug(rules.BUDGET, "three, settled")

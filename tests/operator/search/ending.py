@@ -124,7 +124,7 @@ def not_settled(world: World) -> str:
     if tuple(found and found.replicas for found in kube.sets) != sizes:
         return f"the sets are {kube.sets}"
     for index, found in enumerate(kube.sets):
-        if found is None or (found.revision, found.big) != (want.revision, want.big):
+        if found is None or (found.revision, found.big, found.marked) != (want.revision, want.big, 1):
             return f"set {index} is {found}"
     if not want.replicas:
         return "" if kube.hibernation is not None or kube.intent is None else "no hibernation is recorded"

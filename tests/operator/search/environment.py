@@ -119,16 +119,21 @@ def _is_ready(world: World, slot: int) -> bool:
 def faults(world: World, *, is_lossy: bool = True) -> Iterator[tuple[Event, World]]:
     if world.want.deleting > 1:
         return
+    yield from drains(world)
     for slot, pod in enumerate(world.kube.pods):
         if pod is not None and pod.phase != LEAVING:
             if pod.phase == UP:
                 yield ("node crashes", slot), _without_node(world, slot, pod._replace(phase=DOWN))
             yield ("somebody deletes pod", slot), gone(world, slot)
-            if pod.phase == UP and pod.voter and may_be_evicted(world, slot):
-                yield ("drain evicts pod", slot), forced_out(world, slot)
         if is_lossy and world.kube.claims[slot] is not None:
             yield ("volume is lost", slot), _without_volume(world, slot)
     yield from membership.elections(world)
+
+
+def drains(world: World) -> Iterator[tuple[Event, World]]:
+    for slot, pod in enumerate(world.kube.pods):
+        if pod is not None and pod.phase == UP and pod.voter and may_be_evicted(world, slot):
+            yield ("drain evicts pod", slot), forced_out(world, slot)
 
 
 def _without_volume(world: World, slot: int) -> World:

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from tests.operator.search.acting import execute
 from tests.operator.search.deciding import Decision, Operator, Plan
 from tests.operator.search.ending import Ending, acted
-from tests.operator.search.environment import Event, faults, passing
+from tests.operator.search.environment import Event, drains, faults, passing
 from tests.operator.search.membership import Refused
 from tests.operator.search.preconditions import changed, still_holding
 from tests.operator.search.rules import Violation, check_effect, check_event
 from tests.operator.search.scenarios import Scenario
-from tests.operator.search.world import RESOURCE, Stale, World, without_stores
+from tests.operator.search.world import RESOURCE, SPEC, Stale, Want, World, without_stores
 
 
 class Left(NamedTuple):
@@ -173,13 +173,19 @@ def _successors(search: _Search, world: World, left: Left) -> Iterator[tuple[Eve
     yield from _raced(world, decision, left)
     if left.faults:
         fewer = left._replace(faults=left.faults - 1)
-        for event, after in faults(world, is_lossy=search.scenario.is_lossy):
+        scenario = search.scenario
+        for event, after in drains(world) if scenario.are_drains else faults(world, is_lossy=scenario.is_lossy):
             yield event, _judged(world, event, after), fewer
     if left.specs and not world.want.deleting:
         fewer = left._replace(specs=left.specs - 1)
         for want in search.scenario.wants:
             if want != world.want:
-                yield ("spec becomes", *want), changed(world._replace(want=want), RESOURCE), fewer
+                yield ("spec becomes", *want), _with_spec(world, want), fewer
+
+
+def _with_spec(world: World, want: Want) -> World:
+    voters, non_voting = (found and found._replace(marked=0) for found in world.kube.sets)
+    return changed(world._replace(want=want, kube=world.kube._replace(sets=(voters, non_voting))), RESOURCE, SPEC)
 
 
 def _operated(world: World, decision: Decision, left: Left) -> Iterator[tuple[Event, World, Left]]:

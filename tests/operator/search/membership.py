@@ -111,6 +111,9 @@ def with_leader_checked(world: World) -> World:
 
 
 def _changed(world: World, raft: Raft) -> World:
+    """At another version: nothing that was to be done at this one is done any more."""
+    if world.kube.ready_for is not None:
+        world = world._replace(kube=world.kube._replace(ready_for=None))
     return with_leader_checked(changed(world._replace(raft=raft), MEMBERSHIP))
 
 
@@ -192,6 +195,10 @@ def replace(world: World, old: Id, new: Id) -> World:
         return _changed(world, _with_members(raft, [*others, Member(*new, LEARNER, 1)]))
     members = [member._replace(role=REPLACED) if member == found else member for member in raft.members]
     return _changed(world, _with_members(raft, [*members, Member(*new, JOINING, 1)]))
+
+
+def renew(world: World) -> World:
+    return _changed(world, _free(world))
 
 
 def transfer(world: World, to: Id) -> World:

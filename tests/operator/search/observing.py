@@ -87,6 +87,20 @@ def member_id(slot: int, store: int) -> int:
     return 1 + slot + SLOTS * store
 
 
+def change_told(change: tuple[str, tuple[tuple[int, int], ...]] | None) -> str:
+    """As the budget notes it."""
+    if change is None:
+        return ""
+    return f"{MEMBERSHIP_VERSION} {change[0]} {', '.join(str(member_id(*one)) for one in change[1])}"
+
+
+def change_of(told: str) -> tuple[str, tuple[tuple[int, int], ...]] | None:
+    if not told:
+        return None
+    _, word, ids = told.split(" ", 2)
+    return word, tuple(member_of(int(one)) for one in ids.split(", "))
+
+
 def member_of(member_id: int) -> tuple[int, int]:
     return (member_id - 1) % SLOTS, (member_id - 1) // SLOTS
 
@@ -130,6 +144,7 @@ def observed(seen: Visible, fresh: bool) -> Observed:
         membership=_membership(now, raft) if isinstance(raft, Raft) else None,
         budget=None if kube.budget < 0 else kube.budget,
         budget_version=None if kube.budget < 0 else "old" if BUDGET in changed else "now",
+        budget_ready_for=change_told(kube.ready_for),
         drifted=_drifted(want, kube),
     )
 
@@ -249,6 +264,6 @@ def _drifted(want: Want, kube: Kube) -> tuple[str, ...]:
     sets = tuple(
         f"StatefulSet/{CLUSTER}{'-nonvoting' if index else ''}"
         for index, found in enumerate(kube.sets)
-        if found is not None and found.revision != want.revision
+        if found is not None and (found.revision != want.revision or not found.marked)
     )
     return sets if kube.objects else _PLAIN_OBJECTS + sets

@@ -10,7 +10,9 @@ from tests.operator.search.world import (
     BUDGET,
     MEMBERSHIP,
     RESOURCE,
+    SPEC,
     Act,
+    Set,
     World,
     claim_key,
     pod_key,
@@ -29,11 +31,11 @@ def needs(act: Act) -> frozenset[int]:
             return frozenset({set_uid_key(index)})
         case ("intent", *_) | ("hibernation", *_):
             return frozenset({RESOURCE})
-        case ("add" | "promote" | "remove" | "replace", *_):
+        case ("add" | "promote" | "remove" | "replace" | "renew", *_):
             return frozenset({MEMBERSHIP})
         case ("restart", slot, *_) | ("bootstrap", slot, _) | ("discard", (slot, _)):
             return frozenset({pod_key(slot)})
-        case ("budget", _):
+        case ("budget", *_):
             return frozenset({BUDGET})
         case ("expand" | "delete volume", slot):
             return frozenset({claim_key(slot)})
@@ -48,11 +50,25 @@ def still_holding(act: Act, keys: frozenset[int]) -> Act | None:
     return None if needs(act) & keys else act
 
 
+def _of_an_older_spec(act: Act) -> Act:
+    """It marks a set for the spec that it was decided for."""
+    match act:
+        case ("objects", plain, revisions, _):
+            return "objects", plain, revisions, 0
+        case ("create set", index, Set() as found):
+            return "create set", index, found._replace(marked=0)
+    return act
+
+
 def changed(world: World, *keys: int) -> World:
     """These are others now than they were."""
     if world.held is None and world.stale is None:
         return world
     found = frozenset(keys)
     held = world.held and still_holding(world.held, found)
-    stale = world.stale and world.stale._replace(changed=tuple(sorted({*world.stale.changed, *keys} - {MEMBERSHIP})))
+    if held is not None and SPEC in found:
+        held = _of_an_older_spec(held)
+    stale = world.stale and world.stale._replace(
+        changed=tuple(sorted({*world.stale.changed, *keys} - {MEMBERSHIP, SPEC}))
+    )
     return world._replace(held=held, stale=stale)

@@ -146,13 +146,13 @@ def _mounted(world: World) -> Iterator[tuple[Pod | None, Claim | None]]:
 
 
 def _check_size(before: World, index: int, after: World, *, late: bool) -> None:
-    """The controller ends pods above the size of the set: none of them may be a member's, unless all sleep. Who was
-    told so a moment too late stops them all the same; they come back, with all that they had."""
+    """The controller ends pods above the size of the set: none of them may be a member's, unless all sleep. Who does
+    so a moment too late finds that the set was looked at for the new spec, or that was to be done next."""
     found, raft = after.kube.sets[index], before.raft
     if found is None or raft is None or before.want.deleting:
         return
     is_known = before.kube.hibernation is not None or before.kube.intent is None
-    sleeps = not found.replicas and (late or (not before.want.replicas and is_known))
+    sleeps = not found.replicas and is_known and (not before.want.replicas or (late and not found.marked))
     for slot in SLOTS_OF[index]:
         claim = before.kube.claims[slot]
         member = claim and find(raft, slot, claim.store)

@@ -71,6 +71,8 @@ class Set(NamedTuple):
     replicas: int
     revision: int
     big: int
+    marked: int = 1
+    """It was looked at for the spec of now."""
 
 
 class Kube(NamedTuple):
@@ -88,6 +90,8 @@ class Kube(NamedTuple):
     """-1: there is none."""
     objects: int
     """Whether the plain objects are there."""
+    ready_for: tuple[str, tuple[tuple[int, int], ...]] | None = None
+    """The change of votes that the budget was raised for; None once the membership is at another version."""
 
 
 class Member(NamedTuple):
@@ -133,7 +137,7 @@ class World(NamedTuple):
 
 # Keys of what preconditions are about
 
-RESOURCE, MEMBERSHIP, BUDGET = 40, 41, 42
+RESOURCE, MEMBERSHIP, BUDGET, SPEC = 40, 41, 42, 43
 
 
 def pod_key(slot: int) -> int:
@@ -166,13 +170,13 @@ def without_stores(kube: Kube) -> Kube:
 
 def with_pod(world: World, slot: int, pod: Pod | None) -> World:
     want, kube, raft, held, stale = world
-    kube = Kube(kube[0], kube[1], kube[2], kube[3], put(kube[4], slot, pod), kube[5], kube[6], kube[7])
+    kube = Kube(kube[0], kube[1], kube[2], kube[3], put(kube[4], slot, pod), kube[5], kube[6], kube[7], kube[8])
     return World(want, kube, raft, held, stale)
 
 
 def with_claim(world: World, slot: int, claim: Claim | None) -> World:
     want, kube, raft, held, stale = world
-    kube = Kube(kube[0], kube[1], kube[2], kube[3], kube[4], put(kube[5], slot, claim), kube[6], kube[7])
+    kube = Kube(kube[0], kube[1], kube[2], kube[3], kube[4], put(kube[5], slot, claim), kube[6], kube[7], kube[8])
     return World(want, kube, raft, held, stale)
 
 

@@ -1,0 +1,68 @@
+"""Actions that come late, on a real API server with a real node: what has ended since is not done any more."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from raftwright_operator.actions import AddMembers, ApplyBudget, Joiner, ShrinkSet
+from raftwright_operator.execute_nodes import RENEWED
+from tests.operator.apiserver import ApiServer
+from tests.operator.world import NAME, World, world
+
+WHY = "for the test"
+
+
+@pytest.fixture
+async def place(api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    async with world(api_server, tmp_path, monkeypatch) as made:
+        yield made
+
+
+async def test_a_set_is_not_resized_as_an_older_spec_asked_for(place: World) -> None:
+    """Nothing of the set but its mark is changed by the newer spec."""
+    await place.create(replicas=1)
+    async with place.operator(), place.runtime() as other:
+        await place.settled(1)
+        assert other._tools is not None
+        sight = await other._tools.observer.look((place.namespace, NAME), fresh=True)
+        assert sight is not None
+        found = sight.observed.sets["voters"]
+        await place.change(service={"annotations": {"some": "thing"}})
+        await place.settled(1)
+        late = ShrinkSet(kind="voters", uid=found.uid, resource_version=found.resource_version, replicas=0, why=WHY)
+        assert (await other._tools.executor.execute(late, sight)).what == "again"
+
+
+async def test_a_change_that_nobody_wants_any_more_ends_with_the_version_of_the_membership(place: World) -> None:
+    await place.create(replicas=1)
+    async with place.operator():
+        await place.settled(1)
+    async with place.runtime() as other:
+        assert other._tools is not None
+        observer, executor = other._tools.observer, other._tools.executor
+        sight = await observer.look((place.namespace, NAME), fresh=True)
+        assert sight is not None
+        assert sight.observed.membership is not None
+        version = sight.observed.membership.version
+        raised = ApplyBudget(
+            min_available=1,
+            resource_version=sight.observed.budget_version,
+            ready_for=f"{version} promote 99",
+            why=WHY,
+        )
+        assert (await executor.execute(raised, sight)).what == "done"
+        async with place.operator():
+
+            async def is_renewed() -> bool:
+                return "RenewMembership" in place.actions
+
+            await place.eventually(is_renewed, "the membership gets another version")
+            await place.settled(1)
+        assert place.actions.count("RenewMembership") == 1
+        late = AddMembers(joiners=(Joiner(pod="db-1", store_id="0" * 32),), if_version=version, why=WHY)
+        assert (await executor.execute(late, sight)).what == "again"
+        async with await place.client_of("db-0") as client:
+            members = await client.members.list(linearizable=True)
+        assert members.version == version + 1
+        assert [member.metadata[RENEWED] for member in members.members] == [str(version)]
