@@ -93,7 +93,7 @@ async def run(settings: OperatorSettings) -> None:
     if settings.metrics_port:
         servers.append(await serve_metrics(settings.metrics_port, runtime.metrics.registry))
     kube = await Kube.connect()
-    leadership = Leadership(kube, settings.pod_namespace, settings.pod_name)
+    leadership = Leadership(kube, settings.pod_namespace, settings.pod_name, pod_uid=settings.pod_uid)
     keeping: asyncio.Task[None] | None = None
     try:
         if settings.leader_election:

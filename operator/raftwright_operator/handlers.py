@@ -7,11 +7,10 @@ same loop again: a resource that is being deleted when the operator starts gets 
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import kopf
-from kopf._cogs.configs.progress import ProgressStorage  # kopf exports the storages, but not this base of theirs
-from kopf._core.engines.peering import Identity
 
 from raftwright_operator.names import FINALIZER, GROUP, PLURAL, VERSION
 from raftwright_operator.runtime import Runtime
@@ -22,7 +21,7 @@ EXIT_S = 2.0
 """How long a loop may take to end once it is told to."""
 
 
-class NoProgress(ProgressStorage):
+class NoProgress(kopf.ProgressStorage):
     """kopf is to write nothing about its handlers into the resources: they never have to be continued."""
 
     def fetch(self, **_: Any) -> None:
@@ -73,16 +72,33 @@ def on_login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_via_client(**kwargs)
 
 
-@kopf.daemon(*RESOURCE, cancellation_timeout=EXIT_S)
+@kopf.daemon(*RESOURCE, cancellation_backoff=EXIT_S, cancellation_timeout=EXIT_S)
 async def on_life(
     namespace: str | None, name: str | None, uid: str | None, memo: kopf.Memo, stopped: kopf.DaemonStopped, **_: Any
 ) -> None:
     """Ends only when the resource is deleted or the operator ends: one that returned is not started again."""
     while not stopped:
-        await memo.runtime.worker((namespace, name), uid).run()
+        if not await _finished(memo.runtime.worker((namespace, name), uid).run(), stopped):
+            return
         memo.runtime.forget((namespace, name), uid)
         # Gone, says the API server, though kopf has not heard of it; or it will be, when others let it go.
         await stopped.wait(memo.runtime.settings.resync_s)
+
+
+async def _finished(work: Coroutine[Any, Any, None], stopped: kopf.DaemonStopped) -> bool:
+    """Whether the work came to its end before the daemon was told to. It is cancelled here, which does no harm at any
+    point, and not by kopf, which takes a cancelled daemon for a failed one and warns of it."""
+    working = asyncio.create_task(work)
+    telling = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait((working, telling), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in (working, telling):
+            task.cancel()
+        await asyncio.gather(working, telling, return_exceptions=True)
 
 
 @kopf.on.delete(*RESOURCE)
@@ -117,7 +133,7 @@ async def operate(runtime: Runtime, stop: asyncio.Event) -> None:
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,
-        # Else it asks for the name of the user, who need not have one.
-        identity=Identity(runtime.settings.pod_name),
+        # Else it asks for the name of the user, who need not have one. Its type is a str that kopf does not export.
+        identity=cast(Any, runtime.settings.pod_name),
         memo=kopf.Memo(runtime=runtime),
     )

@@ -38,15 +38,20 @@ class Leadership:
         namespace: str,
         identity: str,
         *,
+        pod_uid: str = "",
         lease_s: float = LEASE_S,
         deadline_s: float = DEADLINE_S,
         retry_s: float = RETRY_S,
     ) -> None:
+        """`pod_uid`: of the pod whose name the identity is. The Lease then goes when this pod is gone, though nobody
+        could release it, as where a release of the chart is deleted, the right to do so before the process."""
         if not retry_s < deadline_s < lease_s:
             raise ValueError("retry_s < deadline_s < lease_s")
         self._kube = kube
         self._namespace = namespace
         self._identity = identity
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": identity, "uid": pod_uid}
+        self._owners = [owner] if pod_uid else None
         self._lease_s = lease_s
         self._deadline_s = deadline_s
         self._retry_s = retry_s
@@ -95,14 +100,17 @@ class Leadership:
         found = await self._kube.get("Lease", self._namespace, LEASE_NAME, timeout_s=CALL_S)
         try:
             if found is None:
-                meta = {"name": LEASE_NAME, "namespace": self._namespace}
+                meta = {"name": LEASE_NAME, "namespace": self._namespace, "ownerReferences": self._owners}
                 manifest = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta}
                 taken = await self._kube.create({**manifest, "spec": self._spec(0)}, timeout_s=CALL_S)
             else:
                 if not self._is_free(found):
                     return False
                 transitions = (found["spec"].get("leaseTransitions") or 0) + 1
-                change = {"metadata": _version(found), "spec": self._spec(transitions)}
+                change = {
+                    "metadata": {**_version(found), "ownerReferences": self._owners},
+                    "spec": self._spec(transitions),
+                }
                 taken = await self._kube.patch("Lease", self._namespace, LEASE_NAME, change, timeout_s=CALL_S)
         except KubeError as error:
             if error.is_conflict:

@@ -39,6 +39,9 @@ class Place:
 class Reach(Protocol):
     """Where the node of a pod is reached from this process."""
 
+    is_direct: bool
+    """Not by way of the API server."""
+
     async def endpoint(self, pod: Object) -> str | None:
         """`host:port`; None: it has no address yet."""
 
@@ -47,6 +50,8 @@ class Reach(Protocol):
 
 class DirectReach:
     """By the address of the pod: within the cluster."""
+
+    is_direct = True
 
     async def endpoint(self, pod: Object) -> str | None:
         address = pod["status"].get("podIP")
@@ -72,6 +77,11 @@ class Nodes:
         if self._http is not None:
             await self._http.close()
         await self._reach.close()
+
+    @property
+    def are_near(self) -> bool:
+        """Asking one costs the API server nothing."""
+        return self._reach.is_direct
 
     async def place(self, pod: Object) -> Place | None:
         """None while the pod has no address, or is over."""

@@ -19,6 +19,8 @@ PASSED_HEADERS = ("Content-Type", "If-Match", "ETag", "Retry-After", "X-Raft-Ind
 class ProxyReach:
     """One local listener a pod, by namespace and name; it goes when the operator does."""
 
+    is_direct = False
+
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._runners: dict[str, tuple[web.AppRunner, str]] = {}

@@ -28,9 +28,11 @@ from raftwright_operator.execute import Executor
 from raftwright_operator.kube import Kube, KubeError
 from raftwright_operator.metrics import OperatorMetrics
 from raftwright_operator.names import FINALIZER, KIND
+from raftwright_operator.nodes import Nodes
 from raftwright_operator.observe import Observer, Sight, SpecInvalid
 from raftwright_operator.outcome import Outcome
 from raftwright_operator.plan import concerns, plan
+from raftwright_operator.pulse import Pulse
 from raftwright_operator.recorder import Recorder, rfc3339_now
 from raftwright_operator.status import Event
 
@@ -49,6 +51,7 @@ class Tools:
     """What all reconcilers of a process share."""
 
     kube: Kube
+    nodes: Nodes
     observer: Observer
     executor: Executor
     recorder: Recorder
@@ -69,6 +72,7 @@ class Reconciler:
         self._last: Action | None = None
         self._repeats = 0
         self._applies = Applies()
+        self.pulse = Pulse(tools.nodes)
         self._concerns: set[tuple[str, str]] = set()
         self._written_at = 0.0
 
@@ -106,6 +110,7 @@ class Reconciler:
                 return None
             sight, step = self._decided(fresh)
         found = concerns(sight.spec, sight.observed, time.time())
+        self.pulse.saw(sight)
         if isinstance(step, Action):
             return await self._act(sight, step, found)
         self._last, self._failures = None, 0

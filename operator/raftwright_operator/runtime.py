@@ -5,8 +5,8 @@ that happens to its cluster, and by time; it is never told what happened.
 """
 
 import asyncio
-import contextlib
 import logging
+import time
 
 from raftwright_operator.cache import Cache, Key
 from raftwright_operator.execute import Executor
@@ -21,6 +21,8 @@ from raftwright_operator.settings import OperatorSettings
 
 GATHER_S = 0.05
 """What happens together is looked at once."""
+PULSE_S = 1.5
+"""How often a node is asked who leads: the Service of the leader follows a new one within about two seconds."""
 log = logging.getLogger(__name__)
 
 
@@ -40,9 +42,20 @@ class Worker:
                 delay_s = await self._reconciler.step()
                 if delay_s is None:
                     return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.woken.wait(), delay_s)
-                    await asyncio.sleep(min(GATHER_S, delay_s))
+                await self._rest(delay_s)
+
+    async def _rest(self, delay_s: float) -> None:
+        """Until so long has passed, something has happened, or a node says that another leads now."""
+        deadline = time.monotonic() + delay_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self.woken.wait(), min(left_s, PULSE_S))
+            except TimeoutError:
+                if left_s > PULSE_S and await self._reconciler.pulse.has_new_leader():
+                    return
+            else:
+                await asyncio.sleep(min(GATHER_S, delay_s))
+                return
 
 
 class Runtime:
@@ -68,6 +81,7 @@ class Runtime:
         cache = self.cache = Cache(kube, self.settings.namespaces, self.wake)
         self._tools = Tools(
             kube=kube,
+            nodes=nodes,
             observer=Observer(kube, nodes, default_image=self.settings.node_image, cache=cache),
             executor=Executor(kube, nodes, cache),
             recorder=Recorder(kube, self.settings.pod_name),

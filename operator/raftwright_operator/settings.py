@@ -34,6 +34,8 @@ class OperatorSettings:
     """Who holds the Lease."""
     pod_namespace: str = "default"
     """Where the Lease is."""
+    pod_uid: str = ""
+    """Of this pod: the Lease goes when it does. Empty outside of a cluster."""
     health_port: int = 8080
     """0: none. So is `metrics_port`."""
     metrics_port: int = 9090
@@ -59,6 +61,7 @@ def settings_of(environment: Mapping[str, str] = os.environ) -> OperatorSettings
         # Outside of a cluster, two on one machine must not take each other for themselves.
         pod_name=environment.get("POD_NAME") or f"{socket.gethostname()}-{secrets.token_hex(4)}",
         pod_namespace=environment.get("POD_NAMESPACE") or "default",
+        pod_uid=environment.get("POD_UID", ""),
         health_port=int(_number("HEALTH_PORT", given.get("health_port", "8080"), 0, 65535)),
         metrics_port=int(_number("METRICS_PORT", given.get("metrics_port", "9090"), 0, 65535)),
         resync_s=_number("RESYNC_S", given.get("resync_s", "15"), 1, 300),

@@ -240,7 +240,7 @@ def test_its_lease_and_no_other(server: ApiServer, install: Install) -> None:
     install({})
     lease = ("coordination.k8s.io", "leases", NAMESPACE)
     assert may(server, "create", *lease)
-    for verb in ("get", "patch"):
+    for verb in ("get", "patch", "delete"):
         assert may(server, verb, *lease, name=LEASE_NAME)
         assert not may(server, verb, *lease, name="another")
         assert not may(server, verb, *lease[:2], "kube-system", name=LEASE_NAME)

@@ -23,8 +23,8 @@ class Place:
         self.kube = kube
         self.namespace = namespace
 
-    def candidate(self, name: str, kube: Kube | None = None, **times: float) -> Leadership:
-        return Leadership(kube or self.kube, self.namespace, name, **{**TIMES, **times})
+    def candidate(self, name: str, kube: Kube | None = None, pod_uid: str = "", **times: float) -> Leadership:
+        return Leadership(kube or self.kube, self.namespace, name, pod_uid=pod_uid, **{**TIMES, **times})
 
     async def holder(self) -> str:
         found = await self.kube.get("Lease", self.namespace, LEASE_NAME)
@@ -127,3 +127,27 @@ async def test_a_lost_answer_does_not_cost_the_lease(place: Place) -> None:
     done, _ = await asyncio.wait((keeping,), timeout=1.5)
     assert not done
     keeping.cancel()
+
+
+async def test_it_belongs_to_the_pod_that_holds_it_and_to_no_pod_before_it(place: Place) -> None:
+    """So that it is collected with the pod, where the right to release it went first."""
+    owners = []
+    for name, uid in (("a", "uid-a"), ("b", "uid-b"), ("c", "")):
+        holder = place.candidate(name, pod_uid=uid)
+        await asyncio.wait_for(holder.acquire(), 5)
+        found = await place.kube.get("Lease", place.namespace, LEASE_NAME)
+        assert found is not None
+        owners.append([each["uid"] for each in found["metadata"].get("ownerReferences") or ()])
+        await holder.release()
+    assert owners == [["uid-a"], ["uid-b"], []]
+
+
+async def test_who_holds_one_that_is_collected_is_the_leader_no_more(place: Place) -> None:
+    first = place.candidate("a")
+    await first.acquire()
+    found = await place.kube.get("Lease", place.namespace, LEASE_NAME)
+    assert found is not None
+    await place.kube.delete("Lease", place.namespace, LEASE_NAME, uid=found["metadata"]["uid"])
+    with pytest.raises(LeadershipLost):
+        await asyncio.wait_for(first.keep(), 5)
+    await asyncio.wait_for(place.candidate("b").acquire(), 5)

@@ -46,6 +46,7 @@ async def test_it_settles_a_cluster_and_ends_cleanly(place: World, tmp_path: Pat
     assert found["metadata"]["finalizers"] == [FINALIZER]
     assert not found["metadata"].get("annotations")
     assert "Traceback" not in operator.log
+    assert "cancelled" not in operator.log
 
 
 async def test_what_was_deleted_while_none_ran_is_finished_by_the_next(place: World, tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ class World:
         return Client([f"{address_of(self.namespace, pod)}:{CLIENT_PORT}" for pod in pods], discover=False)
 
     @asynccontextmanager
-    async def runtime(self) -> AsyncIterator[Runtime]:
+    async def runtime(self, resync_s: float = 2.0) -> AsyncIterator[Runtime]:
         settings = OperatorSettings(
-            namespaces=(self.namespace,), node_image="raftwright/node:test", pod_name="test", resync_s=2.0
+            namespaces=(self.namespace,), node_image="raftwright/node:test", pod_name="test", resync_s=resync_s
         )
         kube = await Kube.connect()
         made = Runtime(settings, kube=kube, reach=DirectReach())
