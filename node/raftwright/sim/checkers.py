@@ -22,7 +22,8 @@ from raftwright.server.founding import FOUNDING_ID
 from raftwright.server.machine import Machine
 from raftwright.server.state import BlobOutcome, ReplicatedState, Status
 from raftwright.server.wire import PeerMessage
-from raftwright.sim.member_rules import MemberRules
+from raftwright.sim.member_rules import OWN_TERM, TOLD_EARLY, MemberRules
+from raftwright.sim.session_rules import SessionRules
 from raftwright.sim.world import Violation, World
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ RESULT = "a write's answer is that of its execution"
 VOTE_ONCE = "rule: a server votes once a term, whatever crashes in between"
 COMMIT_QUORUM = "rule: a majority of the voters has an entry on disk before it is committed"
 LEASE = "rule: nobody is elected while another leader has a lease by its own clock"
-RULES = (VOTE_ONCE, COMMIT_QUORUM, LEASE)
+RULES = (VOTE_ONCE, COMMIT_QUORUM, LEASE, OWN_TERM, TOLD_EARLY)
 """Rules of the algorithm that the properties follow from. A test may leave them out, to see the properties fail."""
 
 
@@ -81,7 +82,6 @@ class Checker:
     entries: dict[EntryId, Known] = field(default_factory=dict)
     committed: dict[int, EntryId] = field(default_factory=dict)
     committed_last: int = 0
-    membership_bytes: dict[EntryId, Entry] = field(default_factory=dict)
     digests: dict[int, int] = field(default_factory=dict)
     """Of the whole state after each index."""
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -90,11 +90,13 @@ class Checker:
     on_disk: dict[int, dict[int, int]] = field(default_factory=dict)
     """By member: the term of each entry that its disk is known to hold."""
     members: MemberRules = field(init=False)
+    sessions: SessionRules = field(init=False)
     reference: ReplicatedState = field(init=False)
     """Gets every committed entry, one by one: what all nodes have to come to, in whatever groups they apply."""
 
     def __post_init__(self) -> None:
         self.members = MemberRules(self.fail)
+        self.sessions = SessionRules(self.fail)
         self.reference = ReplicatedState(self.machine(), applied=FOUNDING_ID)
 
     def fail(self, rule: str, detail: str) -> None:
@@ -146,6 +148,8 @@ class Checker:
                     self._commit(node, entry_id)
             if leads:
                 self._check_quorum(node)
+        if leads:
+            self.members.leads(node, raft, self.committed.get(raft.commit_index))
 
     def _elected(self, node: "SimNode") -> None:
         """Election safety, and leader completeness (§3.6.3)."""
@@ -188,6 +192,7 @@ class Checker:
         if known is None:
             if before is not None:
                 self.entries[entry_id] = Known(entry.checksum, entry.kind, before)
+                self.members.appended(entry)
         elif (known.checksum, known.kind) != (entry.checksum, entry.kind) or before not in (None, known.before):
             self.fail(LOG_MATCHING, f"{node}: {entry_id} differs from what another log has, or the one before it does")
 
@@ -252,6 +257,7 @@ class Checker:
 
     def _apply(self, entry: Entry) -> None:
         """It is applied for the first time."""
+        self.sessions.applied(entry)
         outcomes = self.reference.apply(entry)
         self.digests[entry.index] = state_digest(self.reference)
         if entry.kind == EntryKind.COMMANDS:
@@ -276,9 +282,14 @@ class Checker:
                 self.world.counts["replays"] += 1
             for name in attempt_names(blob):
                 attempt = self.attempts.setdefault(name, Attempt())
-                if outcome.status is Status.APPLIED:
-                    alone = blob.origin.principal != ANONYMOUS_PRINCIPAL
-                    self._run(name, attempt, entry, outcome.encoded(self.reference.machine) if alone else b"")
+                alone = blob.origin.principal != ANONYMOUS_PRINCIPAL
+                applied = outcome.status is Status.APPLIED
+                results = outcome.encoded(self.reference.machine) if alone and applied else b""
+                if blob.origin.session:
+                    before = name.partition("/")[0] in self.writes
+                    self.sessions.met(name, blob.origin, outcome.status, results, ran_before=before)
+                if applied:
+                    self._run(name, attempt, entry, results)
                 if outcome.status in (Status.APPLIED, Status.REPLAYED) and attempt.outcome == "none":
                     self.fail(NONE, f"{name} was answered as if it never happened, and is applied at {entry.index}")
 
@@ -318,7 +329,7 @@ class Checker:
                     self._vote(sender, term, sender)
 
     def removed(self, node: "SimNode") -> None:
-        self.members.knows_of_removal(node)
+        self.members.knows_of_removal(node, self.committed)
 
     def _vote(self, voter: int, term: int, candidate: int) -> None:
         other = self.votes.setdefault((voter, term), candidate)

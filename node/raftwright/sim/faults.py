@@ -10,13 +10,13 @@ from dataclasses import replace
 from random import Random
 
 from raftwright.raft.errors import Refusal
-from raftwright.raft.events import ProposeMembership
-from raftwright.raft.membership import Membership
 from raftwright.raft.messages import RequestVote, VoteReply
+from raftwright.server import sessions
 from raftwright.server.wire import PeerMessage
+from raftwright.sim.changes import MembershipFaults
 from raftwright.sim.network import Network, NetworkSettings
 from raftwright.sim.node import SimNode
-from raftwright.sim.profile import Profile
+from raftwright.sim.profile import CLOCK_JUMP, Profile
 from raftwright.sim.world import World
 
 
@@ -31,6 +31,7 @@ class Faults:
         self.nodes = nodes
         self.profile = profile
         self.stopped = False
+        self.changes = MembershipFaults(world, network, nodes, self.leader)
         self._trap_set = False
         self._trapped: dict[int, int] = {}
         """By candidate, the one voter that its request reaches."""
@@ -54,7 +55,8 @@ class Faults:
             "bad network": self._worsen_network,
             "lost streams": self._lose_streams,
             "restart in a lease": self._restart_in_a_lease,
-            "membership": self._change_membership,
+            CLOCK_JUMP: self._let_a_clock_jump,
+            **self.changes.actions,
         }
 
     @property
@@ -79,6 +81,7 @@ class Faults:
         self.stopped = True
         self._trap_set = False
         self._trapped.clear()
+        self.changes.stop()
         self.network.heal()
         self.network.settings = NetworkSettings(delay_s=0.001, jitter_s=0.0005)
         for node in self.nodes:
@@ -185,6 +188,7 @@ class Faults:
 
     def sent(self, sender: SimNode, messages: Sequence[PeerMessage]) -> None:
         """The network tells of everything that is sent."""
+        self.changes.sent(sender, messages)
         for message in messages:
             match message:
                 case RequestVote(to_id=voter) if self._trap_set:
@@ -293,6 +297,11 @@ class Faults:
             incarnation = node.incarnation
             self._soon(lambda: node.resume() if node.incarnation == incarnation else None)
 
+    def _let_a_clock_jump(self) -> None:
+        """By less than a session is kept without use, or by more."""
+        node = self._random.choice(list(self.nodes))
+        node.wall_offset_ms += round(self._random.choice((-1.1, -0.1, 0.1, 0.7, 1.1, 2.2)) * sessions.RETENTION_MS)
+
     # What people do
 
     def _transfer(self) -> None:
@@ -304,26 +313,3 @@ class Faults:
             except Refusal:
                 self.world.counts["transfers refused"] += 1
             leader.poke()
-
-    def _change_membership(self) -> None:
-        """Swap the vote of one member: voters become learners and learners voters."""
-        leader = self.leader()
-        if leader is None or leader.driver is None or not leader.is_running:
-            return
-        current = leader.driver.raft.membership
-        if current.is_joint:
-            return
-        target = self._swapped(current, self._random.choice(sorted(current.members)))
-        try:
-            leader.driver.raft.step(
-                ProposeMembership(now=leader.clock, target=target, base_version=current.version, time_ms=leader.wall_ms)
-            )
-            self.world.counts["membership changes begun"] += 1
-        except Refusal:
-            self.world.counts["membership changes refused"] += 1
-        leader.poke()
-
-    @staticmethod
-    def _swapped(current: Membership, member: int) -> Membership:
-        moved = frozenset({member})
-        return replace(current, voters=current.voters ^ moved, learners=current.learners ^ moved)

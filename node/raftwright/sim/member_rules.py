@@ -4,12 +4,14 @@
 a node says of itself, and goes by which disk is in which machine and by the memberships that are committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.raft.membership import Membership
 from raftwright.raft.messages import AppendReply, RequestVote, VoteReply
+from raftwright.raft.raft import Raft
 from raftwright.server.wire import PeerMessage
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 ONE_STORE = "membership: a member id is of one store for ever, and an empty disk never votes or counts under an old one"
 IDS = "membership: an id is never used twice, and versions go up by one"
 NOT_A_MEMBER = "membership: who was removed is never elected, and knows it for good once it does"
+TOLD_EARLY = "rule: nobody is told of a removal before what removes it is committed"
+OWN_TERM = "rule: a leader begins no change of the membership before it has committed in its term (§4.1)"
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class MemberRules:
     committed_at: int = 0
     stores: dict[int, str] = field(default_factory=dict)
     """By member id: the one store that ever acts under it."""
+    begun: dict[EntryId, Membership] = field(default_factory=dict)
+    """Every membership that was ever in a log, committed or not."""
     _removed: dict[str, int] = field(default_factory=dict)
     """By store that believes so: the member that it was."""
 
@@ -49,8 +55,24 @@ class MemberRules:
         if messages and node.store_id in self._removed:
             self.fail(NOT_A_MEMBER, f"{node} knew that it was removed, and sends {messages[0]}")
 
-    def knows_of_removal(self, node: "SimNode") -> None:
-        self._removed[node.store_id] = node.identity.member_id or 0
+    def appended(self, entry: Entry) -> None:
+        """An entry is in a log for the first time."""
+        if entry.kind == EntryKind.MEMBERSHIP:
+            self.begun[EntryId(entry.term, entry.index)] = Membership.decode(entry.payload)
+
+    def leads(self, node: "SimNode", raft: Raft, committed: EntryId | None) -> None:
+        """A leader has taken a step, and `committed` is the newest entry that it committed."""
+        index = raft.log.membership_index
+        changes = raft.log.term_at(index) == raft.term
+        if changes and (committed is None or committed.term != raft.term):
+            self.fail(OWN_TERM, f"{node} begins {raft.membership.voters} at {index} in term {raft.term}")
+
+    def knows_of_removal(self, node: "SimNode", committed: Mapping[int, EntryId]) -> None:
+        member_id = node.identity.member_id or 0
+        self._removed[node.store_id] = member_id
+        removals = (entry_id for entry_id, membership in self.begun.items() if membership.was_removed(member_id))
+        if not any(committed.get(entry_id.index) == entry_id for entry_id in removals):
+            self.fail(TOLD_EARLY, f"{node} knows that member {member_id} was removed, and that is not committed")
 
     def ended(self) -> None:
         """What was believed to be committed has been applied by now."""

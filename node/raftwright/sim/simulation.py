@@ -21,7 +21,7 @@ from raftwright.sim.faults import Faults
 from raftwright.sim.network import Network
 from raftwright.sim.node import SimNode
 from raftwright.sim.operators import Operators
-from raftwright.sim.profile import Profile, draw_any
+from raftwright.sim.profile import CLOCK_JUMP, Profile, draw_any
 from raftwright.sim.workload import ClientWrite, KvWorkload, Workload
 from raftwright.sim.world import Violation, World
 
@@ -85,7 +85,12 @@ class Simulation:
         self.network.receivers = {node.place: node for node in self.nodes}
         self.workload = (workload or _storing)(world.random, self.profile)
         self.clients = Clients(
-            world, self.nodes, self.checker, self.workload, request_timeout_s=self.profile.request_timeout_s
+            world,
+            self.nodes,
+            self.checker,
+            self.workload,
+            request_timeout_s=self.profile.request_timeout_s,
+            clocks_jump=CLOCK_JUMP in self.profile.faults,
         )
         self.faults = Faults(world, self.network, self.nodes, self.profile)
         self.operators = Operators(world, self.nodes, self.profile, lambda: self.checker.members.committed)
@@ -139,6 +144,7 @@ class Simulation:
         world = self.world
         self.operators.is_finishing = True
         if not world.run_until(world.now + RECOVERY_S, done=self.operators.is_settled):
+            self.checker.members.ended()  # who was told something wrong of itself may be why
             raise Violation(LIVENESS, f"{self.operators.committed()} does not settle: {self._positions()}")
         deadline = world.now + RECOVERY_S
         client = Client(self.clients, think_time_s=1.0, with_session=True, window=0)
@@ -156,6 +162,8 @@ class Simulation:
         if len({state_digest(node.state) for node in self.operators.members()}) > 1:
             raise Violation(LIVENESS, f"the nodes are at the same index in different states: {self._positions()}")
         self.checker.members.ended()
+        world.counts["retries within the window"] += self.checker.sessions.retries
+        world.counts["retries after the window"] += self.checker.sessions.expired
 
     def _is_settled(self) -> bool:
         """All members have come to the same index, and whoever is none knows that."""

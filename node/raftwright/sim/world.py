@@ -36,14 +36,14 @@ class World:
         """The end of the trace."""
         self._say = say
         self._digest = blake2b(digest_size=16)
-        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._queue: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._number = 0
 
-    def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
+    def at(self, time: float, action: Callable[..., object], *arguments: Any) -> None:
         self._number += 1
         heapq.heappush(self._queue, (max(time, self.now), self._number, action, arguments))
 
-    def after(self, delay: float, action: Callable[..., None], *arguments: Any) -> None:
+    def after(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         self.at(self.now + delay, action, *arguments)
 
     def run_until(self, time: float, *, done: Callable[[], bool] | None = None) -> bool:
