@@ -32,7 +32,7 @@ def make_log(directory: Path, commands: int, commands_an_entry: int) -> None:
     storage = Storage.open(OsFiles(directory), StorageSettings(), new_store_id="a" * 32)
     member = Member(name="n1", store_id="a" * 32, addresses=Addresses(peer=PEER, client=CLIENT))
     founding = Founding(cluster_id="c" * 32, member_id=1, membership=first_membership([(member, True)]))
-    make_durable(storage, KvMachine(), founding, "n1", None)
+    make_durable(storage, KvMachine(), founding, "n1")
     entries = []
     for number in range(commands // commands_an_entry):
         encoded = [

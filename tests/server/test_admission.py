@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from raftwright.client.member_models import BootstrapRequest, FirstMember, MemberAddresses
 from raftwright.kv.store import KvMachine
@@ -149,6 +150,59 @@ async def test_a_member_that_was_added_by_a_bootstrapped_node_says_yes_to_that_b
     with pytest.raises(AlreadyBootstrapped):
         await node.admission.bootstrap(node.request(cluster_id="other-cluster"))
     await node.close()
+
+
+async def test_the_order_of_the_members_makes_no_other_cluster_and_everything_else_does(tmp_path: Path) -> None:
+    node = Candidate(tmp_path)
+    await asyncio.sleep(0)
+    request = node.request(n2="2" * 32)
+    answer = await node.admission.bootstrap(request)
+    assert await node.admission.bootstrap(replace(request, members=request.members[::-1])) == answer
+    own, other = request.members
+    for changed in (
+        replace(other, name="n3"),
+        replace(other, store_id="3" * 32),
+        replace(other, addresses=MemberAddresses(peer="127.0.0.1:9", client=other.addresses.client)),
+        replace(other, addresses=MemberAddresses(peer=other.addresses.peer, client="127.0.0.1:9")),
+        replace(other, role="learner"),
+    ):
+        with pytest.raises(AlreadyBootstrapped, match=f"founded as {node.identity.founding}, and the request founds"):
+            await node.admission.bootstrap(replace(request, members=[own, changed]))
+    await node.close()
+
+
+async def test_who_is_added_takes_over_what_the_cluster_was_founded_as(tmp_path: Path) -> None:
+    founder = Candidate(tmp_path / "founder")
+    await asyncio.sleep(0)
+    await founder.admission.bootstrap(founder.request())
+    founding = founder.identity.founding
+    assert founding is not None
+    node = Candidate(tmp_path / "node")
+    await asyncio.sleep(0)
+    await node.admission.adopt(node.hello(founding=founding))
+    assert node.identity.founding == founding
+    await node.admission.learn_founding("f" * 32)
+    assert node.identity.founding == founding, "once it is known it stays"
+    await node.close()
+    again = Candidate(tmp_path / "node")
+    assert (again.identity.founding, await again.running) == (founding, True)
+    await again.close()
+    await founder.close()
+
+
+async def test_a_member_that_does_not_know_what_its_cluster_was_founded_as_learns_it_for_good(tmp_path: Path) -> None:
+    node = Candidate(tmp_path)
+    await asyncio.sleep(0)
+    await node.admission.learn_founding("e" * 32)
+    assert node.storage.identity.founding is None, "it is in no cluster"
+    await node.admission.adopt(node.hello())
+    assert (node.identity.member_id, node.storage.identity.founding) == (4, None)
+    await asyncio.gather(*(node.admission.learn_founding(each * 32) for each in "cd"))
+    assert node.identity.founding == "c" * 32
+    await node.close()
+    again = Candidate(tmp_path)
+    assert again.identity.founding == "c" * 32
+    await again.close()
 
 
 async def test_a_first_membership_that_cannot_be_is_refused(tmp_path: Path) -> None:

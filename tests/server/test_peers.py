@@ -202,6 +202,52 @@ async def test_a_stream_that_does_not_fit_is_refused_with_the_reason(changes: di
         assert refusal.startswith(kind + ": ")
 
 
+async def test_another_cluster_of_the_same_id_is_refused_by_both_names_and_told_what_to_do() -> None:
+    async with pair() as (_, b):
+        b.identity.founding = "1" * 32
+        refusal = await refusal_of(b, msgspec.json.encode(hello(founding="2" * 32)).decode())
+        assert refusal.startswith("founding: ")
+        assert all(
+            part in refusal for part in ("1" * 32, "2" * 32, "k" * 32, "begin anew, with empty data directories")
+        )
+        assert b.transport.why_refused(hello(founding="1" * 32)) == ""
+        assert b.transport.why_refused(hello()) == "", "of a node that does not know"
+
+
+async def test_what_the_cluster_was_founded_as_is_learned_from_a_member_and_from_nobody_else() -> None:
+    async with pair() as (a, b):
+        learned: list[str] = []
+
+        async def learn(founding: str) -> None:
+            learned.append(founding)
+            b.identity.founding = founding
+
+        b.transport.learn_founding = learn
+        stranger = msgspec.json.encode(hello(store_id="x" * 32, founding="3" * 32)).decode()
+        assert (await refusal_of(b, stranger)).startswith("stranger: ")
+        unknown = hello(member_id=9, store_id="9" * 32, founding="3" * 32)
+        async with aiohttp.ClientSession() as session:
+            headers = {HELLO_HEADER: msgspec.json.encode(unknown).decode()}
+            await session.ws_connect(f"http://127.0.0.1:{b.port}{STREAM_PATH}", headers=headers)
+        assert not learned
+        a.identity.founding = "2" * 32
+        assert await refused_or_welcome(b, hello(founding="2" * 32)) == ""
+        assert learned == ["2" * 32]
+        assert (await refused_or_welcome(b, hello(founding="3" * 32))).startswith("founding: ")
+
+
+async def refused_or_welcome(peer: Peer, introduction: PeerHello) -> str:
+    """Empty where the stream is let in."""
+    headers = {HELLO_HEADER: msgspec.json.encode(introduction).decode()}
+    async with aiohttp.ClientSession() as session:
+        try:
+            await session.ws_connect(f"http://127.0.0.1:{peer.port}{STREAM_PATH}", headers=headers)
+        except aiohttp.WSServerHandshakeError as error:
+            assert error.headers is not None
+            return error.headers[REFUSAL_HEADER]
+    return ""
+
+
 async def test_a_removed_member_is_told_so() -> None:
     async with pair() as (a, b):
         membership = first_membership([(member(a), True), (member(b), True)])

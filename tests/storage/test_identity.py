@@ -1,7 +1,9 @@
 """Who a store is: kept twice, repaired from its copy, never guessed; and one process at a time."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -106,12 +108,53 @@ def test_a_bound_store_is_not_bound_to_anything_else() -> None:
 def test_an_unknown_format_is_refused() -> None:
     files = bound_store()
     for name in identities.COPIES:
-        line = files.content(name).split(b"\n")[0].replace(b'"format": 1', b'"format": 2') + b"\n"
-        from zlib import crc32
-
+        line = files.content(name).split(b"\n")[0].replace(b'"format": 2', b'"format": 3') + b"\n"
         files.damage(name, line + b"%08x\n" % crc32(line))
     with pytest.raises(UnsupportedFormat, match="newer"):
         opened(files)
+
+
+def test_an_identity_of_format_1_is_read_and_what_it_does_not_say_is_not_known() -> None:
+    files = bound_store()
+    for name in identities.COPIES:
+        line = (
+            files.content(name).split(b"\n")[0].replace(b'"format": 2', b'"format": 1, "founding": "%s"' % (b"a" * 64))
+        )
+        line += b"\n"
+        files.damage(name, line + b"%08x\n" % crc32(line))
+    store = opened(files)
+    identity = store.identity
+    assert (identity.cluster_id, identity.member_id, identity.name) == ("cluster", 2, "b")
+    assert (identity.founding, identity.election_timeout_ms) == (None, None)
+    store.save_identity(None, None, None, "0123")
+    store.promise(600)
+    store.close()
+    files.power_loss("drop")
+    identity = opened(files).identity
+    assert (identity.founding, identity.election_timeout_ms) == ("0123", 600)
+
+
+def test_what_a_cluster_was_founded_as_never_changes() -> None:
+    store = opened(bound_store())
+    store.save_identity(None, None, None, "0123")
+    with pytest.raises(WrongStore, match="founding"):
+        store.save_identity(None, None, None, "4567")
+
+
+def test_what_several_threads_change_at_once_is_all_there() -> None:
+    """What one reads before another writes must not be what it writes."""
+    store = opened(bound_store())
+    before = store.identity.revision
+    with ThreadPoolExecutor(3) as pool:
+        for ended in [
+            pool.submit(store.mark_removed),
+            *(pool.submit(store.promise, number) for number in range(100, 150)),
+            pool.submit(store.save_identity, None, None, None, "0123"),
+        ]:
+            ended.result()
+    assert store.identity.removed
+    assert store.identity.founding == "0123"
+    assert store.identity.revision == before + 52
 
 
 @pytest.mark.parametrize("store_id", ["", "0123", "G" * 32, "0123456789ABCDEF0123456789ABCDEF"])

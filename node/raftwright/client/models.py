@@ -146,6 +146,10 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Up to where the member's log is known to be the leader's; only the leader knows."""
     leader: bool = False
     metadata: dict[str, str] = {}
+    election_timeout_ms: int | None = None
+    """Of this member; the leader knows that of the others, too. They should be the same."""
+    refusal: str | None = None
+    """Why that member refuses the streams of the answering node."""
 
 
 class StateCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +188,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     id: int | None = None
     cluster_id: str | None = None
     store_id: str | None = None
+    founding: str | None = None
+    """A digest of the members that the cluster was founded with, the same on every node of it; None: not known."""
     role: Literal["leader", "follower", "candidate", "pre-candidate"] | None = None
     member_role: Literal["voter", "learner"] | None = None
     term: int = 0

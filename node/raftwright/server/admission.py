@@ -5,12 +5,9 @@ a store that was removed never comes back; nothing is answered to anyone as a me
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-
-import msgspec
 
 from raftwright.client.member_models import (
     BootstrapAnswer,
@@ -21,7 +18,7 @@ from raftwright.client.member_models import (
 from raftwright.raft.membership import Addresses, Member, first_membership
 from raftwright.server.addresses import FirstMember
 from raftwright.server.errors import AlreadyBootstrapped, InvalidRequest
-from raftwright.server.founding import Founding, Stranger, found, make_durable
+from raftwright.server.founding import Founding, Stranger, digest_of, found, make_durable
 from raftwright.server.joining import join
 from raftwright.server.machine import Machine
 from raftwright.server.membership_requests import Addition
@@ -96,12 +93,13 @@ class Admission:
             return
         await self._settle(founding)
 
-    async def _settle(self, founding: Founding, digest: str | None = None) -> None:
-        await self._write(partial(make_durable, self._storage, self._machine, founding, self._identity.name, digest))
+    async def _settle(self, founding: Founding) -> None:
+        await self._write(partial(make_durable, self._storage, self._machine, founding, self._identity.name))
         self._become(founding.cluster_id, founding.member_id)
 
     def _become(self, cluster_id: str, member_id: int) -> None:
         self._identity.cluster_id, self._identity.member_id = cluster_id, member_id
+        self._identity.founding = self._storage.identity.founding
         self._admitted.set()
 
     async def _join(self, addresses: list[str]) -> None:
@@ -131,10 +129,18 @@ class Admission:
                     cluster_id=hello.cluster_id,
                     member_id=hello.to_member_id,
                     name=identity.name,
+                    founding=hello.founding or None,
                 )
             )
             _log.info("this node was added to cluster %s as member %d", hello.cluster_id, hello.to_member_id)
             self._become(hello.cluster_id, hello.to_member_id)
+
+    async def learn_founding(self, founding: str) -> None:
+        """What this node's cluster was founded as, from another member: durable on return. Once known it stays."""
+        async with self._lock:
+            if self._identity.cluster_id is not None and self._identity.founding is None:
+                await self._write(partial(self._storage.save_identity, None, None, None, founding))
+                self._identity.founding = founding
 
     async def _write(self, work: Callable[[], object]) -> None:
         """In a thread, which goes on when whoever waits for it is cancelled: `close` waits for it then."""
@@ -150,25 +156,38 @@ class Admission:
 
     async def bootstrap(self, request: BootstrapRequest) -> BootstrapAnswer:
         """Found the cluster that the request describes. Durable on return; the same request again changes nothing."""
-        digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
         async with self._lock:
             identity = self._identity
             if identity.cluster_id is None:
                 if not self._is_managed:
                     raise AlreadyBootstrapped("this node was started with --members or --join, and waits for those")
-                await self._settle(founding_of(request, identity), digest)
-            elif not self._is_founded_by(request, digest):
-                raise AlreadyBootstrapped(f"this node is member {identity.member_id} of cluster {identity.cluster_id}")
+                await self._settle(founding_of(request, identity))
+            elif not self._is_founded_by(request):
+                raise AlreadyBootstrapped(
+                    f"this node is member {identity.member_id} of cluster {identity.cluster_id}, founded as"
+                    f" {identity.founding or 'nobody knows what'}, and the request founds {request.cluster_id} as"
+                    f" {_digest_of(request)}"
+                )
             assert identity.cluster_id is not None and identity.member_id is not None
             return BootstrapAnswer(cluster_id=identity.cluster_id, id=identity.member_id)
 
-    def _is_founded_by(self, request: BootstrapRequest, digest: str) -> bool:
+    def _is_founded_by(self, request: BootstrapRequest) -> bool:
         """The same request; or one by which another node was bootstrapped, whose cluster then added this one."""
-        if self._storage.identity.founding is not None:
-            return self._storage.identity.founding == digest
         identity = self._identity
+        if identity.founding is not None:
+            return identity.founding == _digest_of(request)
         named = any(one.store_id == identity.store_id and one.name == identity.name for one in request.members)
         return named and identity.cluster_id == request.cluster_id
+
+
+def _digest_of(request: BootstrapRequest) -> str:
+    return digest_of(
+        request.cluster_id,
+        (
+            (member.name, member.store_id, member.addresses.peer, member.addresses.client, member.role == "voter")
+            for member in request.members
+        ),
+    )
 
 
 def is_adopted_by(hello: PeerHello, identity: LocalIdentity) -> bool:

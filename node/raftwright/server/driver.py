@@ -25,13 +25,14 @@ from raftwright.raft.events import (
     TransferLeadership,
 )
 from raftwright.raft.membership import Membership
-from raftwright.raft.messages import AppendEntries
+from raftwright.raft.messages import AppendEntries, AppendReply
 from raftwright.raft.raft import Raft
 from raftwright.raft.roles import Candidate
 from raftwright.server.applying import Applier
 from raftwright.server.checks import ReplicaChecks
 from raftwright.server.control import Control
 from raftwright.server.effects import Effects, SnapshotJob
+from raftwright.server.election_timeouts import ElectionTimeouts
 from raftwright.server.membership_requests import Call
 from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.proposing import Proposer
@@ -100,6 +101,7 @@ class Driver:
         self.checks = ReplicaChecks(
             raft=raft, state=state, applier=self.applier, snapshotting=self.snapshotting, rounds=self.rounds
         )
+        self.election_timeouts = ElectionTimeouts(raft)
         self.elections = 0
         """That this node began."""
         self._inbox: list[AnyEvent] = []
@@ -122,7 +124,9 @@ class Driver:
             if isinstance(message, CheckMessage):
                 self.checks.receive(message)
                 continue
-            if isinstance(message, AppendEntries) and message.entries and not self.proposer.has_room_for(message):
+            if isinstance(message, AppendReply):
+                self.election_timeouts.note(message)
+            elif isinstance(message, AppendEntries) and message.entries and not self.proposer.has_room_for(message):
                 # As if the entries were lost on the way: the core must not take what the disk cannot.
                 message = replace(message, entries=())
             self._inbox.append(Receive(now=now, message=message))

@@ -7,8 +7,9 @@ never decides from an empty disk and its name that the cluster is new.
 
 import asyncio
 import hashlib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -56,6 +57,26 @@ class Founding:
     cluster_id: str
     member_id: int
     membership: Membership
+
+    @property
+    def digest(self) -> str:
+        voters = self.membership.voters
+        return digest_of(
+            self.cluster_id,
+            (
+                (member.name, member.store_id, member.addresses.peer, member.addresses.client, number in voters)
+                for number, member in self.membership.members.items()
+            ),
+        )
+
+
+def digest_of(cluster_id: str, members: Iterable[tuple[str, str, str, str, bool]]) -> str:
+    """What a cluster was founded as, in 32 hexadecimal digits, whatever the order of its members: of each the name, the
+    store id, the addresses for members and for clients, and whether it votes.
+
+    Whoever begins from another first membership, be it only an address, is in another cluster, whatever its id."""
+    document = json.dumps([cluster_id, sorted(members)], separators=(",", ":"))
+    return hashlib.sha256(b"raftwright founding\0" + document.encode()).hexdigest()[:32]
 
 
 async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Founding:
@@ -139,10 +160,8 @@ def decide(identity: LocalIdentity, members: Sequence[FirstMember], known: dict[
     return Founding(cluster_id=cluster_id, member_id=member_id, membership=membership)
 
 
-def make_durable(storage: Storage, machine: Machine, founding: Founding, name: str, digest: str | None) -> None:
-    """The first membership, the first term, then the identity that says both are there. Blocks.
-
-    `digest` is that of the request that founded the cluster, if one did."""
+def make_durable(storage: Storage, machine: Machine, founding: Founding, name: str) -> None:
+    """The first membership, the first term, then the identity that says both are there. Blocks."""
     writer = storage.new_snapshot(id=FOUNDING_ID, time_ms=0, membership=founding.membership)
     for section, version, required, chunks in ReplicatedState(machine, applied=FOUNDING_ID).sections():
         writer.section(section, version, required)
@@ -150,4 +169,6 @@ def make_durable(storage: Storage, machine: Machine, founding: Founding, name: s
             writer.write(chunk)
     writer.finish()
     storage.write(hard_state=HardState(term=FOUNDING_ID.term))
-    storage.save_identity(cluster_id=founding.cluster_id, member_id=founding.member_id, name=name, founding=digest)
+    storage.save_identity(
+        cluster_id=founding.cluster_id, member_id=founding.member_id, name=name, founding=founding.digest
+    )

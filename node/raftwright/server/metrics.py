@@ -118,6 +118,9 @@ class Metrics:
     pending_bytes: int = _gauge("Bytes of commands waiting for a quorum.")
     disk_is_full: int = _gauge("1 while client writes are refused for want of disk space.")
 
+    voters_with_shorter_election_timeout: int = _gauge(
+        "Voters whose election timeout is shorter than the leader's, or not known: the leader alone says."
+    )
     state_is_wrong: int = _gauge("1 while this node's state is known not to be that of the majority.")
     state_alarm: int = _gauge("1 while voters' states differ without a majority.")
     state_check_index: int = _gauge("Index of the newest check passed.")

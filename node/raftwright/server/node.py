@@ -22,6 +22,7 @@ from raftwright.server.admission import Admission
 from raftwright.server.blobs import Blob
 from raftwright.server.discarding import Discarding
 from raftwright.server.driver import Driver
+from raftwright.server.election_timeouts import keep_promise
 from raftwright.server.errors import NotServing, RequestTimeout, ShuttingDown, SnapshotFailed
 from raftwright.server.feeds import Feeds
 from raftwright.server.glue import Glue
@@ -106,6 +107,7 @@ class Node:
                 say=self._wait,
             )
             self.transport.admit = self.admission.adopt
+            self.transport.learn_founding = self.admission.learn_founding
             self.transport.on_unsent = self._on_unsent
             self.transport.on_join = partial(answer_join, self.control)
             peers = await listen_to_peers(self.settings, self.transport) if self.settings.peer_listen else None
@@ -153,6 +155,8 @@ class Node:
         log("%s (store %s)", why, self.identity.store_id)
 
     async def _take_part(self) -> None:
+        if not await keep_promise(self.storage, self.settings.election_timeout_ms, self._stop, self._wait):
+            return
         recovered = self.storage.recovered
         await asyncio.to_thread(self._restore)
         report_contradictions(self.settings, recovered.snapshot, is_restart=self._is_restart)
@@ -372,6 +376,7 @@ class Node:
             why=self.why,
             uptime_s=clock.now() - self.started_at,
             driver=self.driver,
+            refusals=self.transport.refusals() if self.driver is not None else {},
             revision=self.machine.revision if isinstance(self.machine, KvMachine) else 0,
         )
 

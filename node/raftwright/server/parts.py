@@ -47,6 +47,7 @@ def open_storage(settings: NodeSettings) -> tuple[Storage, LocalIdentity]:
         peer=settings.peer_address,
         cluster_id=mine.cluster_id,
         member_id=mine.member_id,
+        founding=mine.founding,
         removed=mine.removed,
         metadata=dict(settings.metadata),
     )

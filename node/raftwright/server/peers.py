@@ -51,6 +51,8 @@ class LocalIdentity:
     """Where members reach it."""
     cluster_id: str | None = None
     member_id: int | None = None
+    founding: str | None = None
+    """What the cluster was founded as; None: not known."""
     removed: bool = False
     """It was a member, and was removed for good."""
     metadata: dict[str, str] = field(default_factory=dict)
@@ -83,6 +85,8 @@ class PeerTransport:
         """A peer says that this node was removed."""
         self.admit: Callable[[PeerHello], Awaitable[None]] | None = None
         """Called on a stream to a node that is no member yet, which may become one by it."""
+        self.learn_founding: Callable[[str], Awaitable[None]] | None = None
+        """Called with what the cluster was founded as, by a member that knows it, where this node does not."""
         self.on_join: Callable[[bytes], Awaitable[tuple[int, bytes]]] | None = None
         """A node asks to be added: the body of its request, and status and body of the answer."""
         self._callers: dict[int, tuple[str, str]] = {}
@@ -160,6 +164,7 @@ class PeerTransport:
             channel=channel,
             address=self._own_address(),
             settled=self.is_settled(peer),
+            founding=self.identity.founding or "",
         )
 
     def _own_address(self) -> str:
@@ -213,6 +218,12 @@ class PeerTransport:
             return f"{NOT_FOUNDED}: this node does not belong to a cluster yet"
         if hello.cluster_id != mine.cluster_id:
             return f"cluster: this node belongs to cluster {mine.cluster_id}, the other to {hello.cluster_id}"
+        if hello.founding and mine.founding and hello.founding != mine.founding:
+            return (
+                f"founding: this node's cluster was founded as {mine.founding}, the other's as {hello.founding}: under"
+                f" the one id {mine.cluster_id} there are two clusters, by two bootstraps; keep one of them, and let"
+                " the other one's nodes begin anew, with empty data directories, and be added to it"
+            )
         if hello.to_member_id != mine.member_id or hello.to_store_id != mine.store_id:
             return f"not-me: this is member {mine.member_id} with store {mine.store_id}"
         if self.is_removed(hello.member_id):
@@ -222,6 +233,12 @@ class PeerTransport:
             return f"stranger: member {hello.member_id} has store {member.store_id}, not {hello.store_id}"
         return ""
 
+    def _teaches(self, hello: PeerHello) -> bool:
+        """Whether it comes from a member, and says what the cluster was founded as, which this node does not know."""
+        member = self.membership.members.get(hello.member_id)
+        is_member = member is not None and member.store_id == hello.store_id
+        return is_member and bool(hello.founding) and self.identity.founding is None
+
     async def _on_stream(self, request: web.Request) -> web.StreamResponse:
         try:
             hello = msgspec.json.decode(request.headers.get(HELLO_HEADER, ""), type=PeerHello)
@@ -230,6 +247,9 @@ class PeerTransport:
         if self.identity.cluster_id is None and self.admit is not None:
             await self.admit(hello)
         why = self.why_refused(hello)
+        if not why and self._teaches(hello) and self.learn_founding is not None:
+            await self.learn_founding(hello.founding)
+            why = self.why_refused(hello)  # another one may have been first
         if why:
             if not why.startswith(NOT_FOUNDED):
                 _log.info("refused a stream from member %d: %s", hello.member_id, why)

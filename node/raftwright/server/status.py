@@ -1,5 +1,6 @@
 """What a node says of itself: the answer of `GET /v1/status`, made from what the parts know. Read only."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from raftwright.client.models import MemberStatus, NodeStatus, StateCheck
@@ -13,9 +14,17 @@ from raftwright.version import __version__
 
 
 def node_status(
-    *, identity: LocalIdentity, phase: str, why: str, uptime_s: float, driver: Driver | None, revision: int
+    *,
+    identity: LocalIdentity,
+    phase: str,
+    why: str,
+    uptime_s: float,
+    driver: Driver | None,
+    refusals: Mapping[int, str],
+    revision: int,
 ) -> NodeStatus:
-    """`phase` and `why` are the node's own; `driver` is None until it takes part in a cluster."""
+    """`phase` and `why` are the node's own; `driver` is None until it takes part in a cluster; `refusals` are by
+    member."""
     common = {
         "name": identity.name,
         "state": phase,
@@ -24,6 +33,7 @@ def node_status(
         "id": identity.member_id,
         "cluster_id": identity.cluster_id,
         "store_id": identity.store_id,
+        "founding": identity.founding,
         "revision": revision,
         "detail": why or (driver and wrong_state(driver.checks)) or None,
     }
@@ -42,7 +52,7 @@ def node_status(
         first_index=raft.log.first_index,
         last_index=raft.log.last_id.index,
         membership_version=membership.version,
-        members=_members(raft, membership),
+        members=_members(driver, membership, refusals),
         state_check=state_check(driver.checks, membership),
     )
 
@@ -84,7 +94,8 @@ def role_name(raft: Raft) -> Literal["leader", "follower", "candidate", "pre-can
             return "follower"
 
 
-def _members(raft: Raft, membership: Membership) -> list[MemberStatus]:
+def _members(driver: Driver, membership: Membership, refusals: Mapping[int, str]) -> list[MemberStatus]:
+    raft = driver.raft
     leader = raft.role if isinstance(raft.role, Leader) else None
     found = []
     for number, member in sorted(membership.members.items()):
@@ -93,6 +104,7 @@ def _members(raft: Raft, membership: Membership) -> list[MemberStatus]:
             match_index = raft.log.last_id.index
         elif leader is not None and number in leader.progress:
             match_index = leader.progress[number].match_index
+        timeout_s = driver.election_timeouts.of(number)
         found.append(
             MemberStatus(
                 id=number,
@@ -104,6 +116,8 @@ def _members(raft: Raft, membership: Membership) -> list[MemberStatus]:
                 match_index=match_index,
                 leader=number == raft.leader_id,
                 metadata=dict(member.metadata),
+                election_timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
+                refusal=refusals.get(number),
             )
         )
     return found

@@ -47,6 +47,7 @@ def refresh(metrics: Metrics, node: Observed) -> None:
     metrics.commands_proposed = driver.proposer.commands_proposed
     metrics.entries_applied = driver.applier.entries
     metrics.read_rounds = raft.read_rounds
+    metrics.voters_with_shorter_election_timeout = driver.election_timeouts.shorter
     metrics.forwarded_commands = driver.proposer.commands_forwarded
     metrics.pending_commands = driver.writes.commands
     metrics.pending_bytes = driver.writes.bytes

@@ -157,6 +157,8 @@ class PeerHello(msgspec.Struct, array_like=True, frozen=True):
     settled: bool = False
     """That the receiver is that member is committed: a store that belongs to no cluster yet becomes it now. Before, it
     might still come to nothing, and the id go to another."""
+    founding: str = ""
+    """What the sender's cluster was founded as (`server/founding.py`), where it knows."""
 
 
 class PeerWelcome(msgspec.Struct, array_like=True, frozen=True):

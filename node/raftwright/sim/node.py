@@ -96,17 +96,18 @@ class SimNode(SimHost):
     def found(self, founding: Founding) -> None:
         """Before the first start: the founding is on the disk already."""
         storage = self._open()
-        make_durable(storage, self._machine(), founding, repr(self), None)
+        make_durable(storage, self._machine(), founding, repr(self))
         storage.close()
 
     def bootstrap(self, founding: Founding) -> None:
         """A waiting node is told to found a cluster; power may go at any point of it."""
-        make = partial(make_durable, self.storage, self._machine(), founding, repr(self), None)
+        make = partial(make_durable, self.storage, self._machine(), founding, repr(self))
         if self.phase == "waiting" and self._survives(make):
             self._become(founding.cluster_id, founding.member_id)
 
     def _become(self, cluster_id: str, member_id: int) -> None:
         self.identity.cluster_id, self.identity.member_id = cluster_id, member_id
+        self.identity.founding = self.storage.identity.founding
         self.world.trace(f"{self} is member {member_id}")
         self._take_part()
 
@@ -171,6 +172,7 @@ class SimNode(SimHost):
             peer=peer_address(self.place),
             cluster_id=mine.cluster_id,
             member_id=mine.member_id,
+            founding=mine.founding,
             removed=mine.removed,
         )
         self.streams = SimStreams(network=self.network, place=self.place, identity=self.identity)
@@ -285,6 +287,7 @@ class SimNode(SimHost):
             cluster_id=hello.cluster_id,
             member_id=hello.to_member_id,
             name=repr(self),
+            founding=hello.founding or None,
         )
         if self._survives(bind):
             self.world.counts["stores adopted"] += 1

@@ -15,7 +15,8 @@ from raftwright.storage.errors import CorruptIdentity, SyncFailed, UnsupportedFo
 from raftwright.storage.files import Files
 
 COPIES = ("store.json", "store-copy.json")
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no `election_timeout_ms`, and another kind of `founding`, which is not used any more."""
 SIZE_MAX = 65536
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,10 @@ class StoreIdentity:
     removed: bool = False
     """The member was removed from its cluster, for good."""
     founding: str | None = None
-    """A digest of the request by which this store was bootstrapped, so that a repeat is known for one."""
+    """The digest of the cluster's first members (`server/founding.py`), so that another cluster of the same id, and a
+    repeated bootstrap, are known for what they are. None: not known."""
+    election_timeout_ms: int | None = None
+    """For so long after hearing from a leader this member gives no vote: what it promises to leaders."""
     replaces: str | None = None
     """The store that was set aside for this one, in the same directory."""
     revision: int = 1
@@ -53,6 +57,7 @@ def encode(identity: StoreIdentity) -> bytes:
         "has_log": identity.has_log,
         **({"removed": True} if identity.removed else {}),
         **({"founding": identity.founding} if identity.founding is not None else {}),
+        **({"election_timeout_ms": identity.election_timeout_ms} if identity.election_timeout_ms is not None else {}),
         **({"replaces": identity.replaces} if identity.replaces is not None else {}),
     }
     line = json.dumps(document, sort_keys=True).encode() + b"\n"
@@ -66,11 +71,14 @@ def decode(data: bytes, file: str) -> StoreIdentity:
     if check != b"%08x\n" % zlib.crc32(line):
         raise ValueError("the checksum is wrong")
     document = json.loads(line)
-    if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+    found_format = document.pop("format", None) if isinstance(document, dict) else None
+    if found_format not in (1, FORMAT):
         raise UnsupportedFormat(
             f"{file}: the data directory has another format than {FORMAT}; use the version of "
             "the software that wrote it, or a newer one"
         )
+    if found_format == 1:
+        document.pop("founding", None)
     try:
         return StoreIdentity(**document)
     except TypeError as error:
@@ -172,6 +180,13 @@ def bound(
         founding=_settled("founding", identity.founding, founding),
     )
     return replace(changed, revision=identity.revision + 1) if changed != identity else identity
+
+
+def promising(identity: StoreIdentity, election_timeout_ms: int) -> StoreIdentity:
+    """`identity` once it gives no vote for so long after hearing from a leader."""
+    if identity.election_timeout_ms == election_timeout_ms:
+        return identity
+    return replace(identity, election_timeout_ms=election_timeout_ms, revision=identity.revision + 1)
 
 
 def with_log(identity: StoreIdentity) -> StoreIdentity:

@@ -5,7 +5,8 @@ snapshot returned for is there after any crash.
 """
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raftwright.raft.entries import ZERO, Entry, EntryId, HardState, Recovered, SnapshotMeta
@@ -57,6 +58,7 @@ class Storage:
         self._snapshots = own
         self._settings = settings
         self.identity = identity
+        self._identity_lock = threading.Lock()
         self.snapshot_compression = "none"
         """Of the next snapshot: `none`, `gzip` or `zstd`."""
 
@@ -151,11 +153,15 @@ class Storage:
         self, cluster_id: str | None, member_id: int | None, name: str | None, founding: str | None = None
     ) -> None:
         """Bind the store, durably; None leaves a field as it is. Raises WrongStore if it is bound otherwise."""
-        self._save(identities.bound(self.identity, cluster_id, member_id, name, founding))
+        self._save(lambda identity: identities.bound(identity, cluster_id, member_id, name, founding))
+
+    def promise(self, election_timeout_ms: int) -> None:
+        """From now on this member gives no vote for so long after hearing from a leader: durable on return."""
+        self._save(lambda identity: identities.promising(identity, election_timeout_ms))
 
     def mark_removed(self) -> None:
         """The member that this store belongs to was removed: durable on return, and never undone."""
-        self._save(identities.as_removed(self.identity))
+        self._save(identities.as_removed)
 
     def begin_anew(self, new_store_id: str) -> None:
         """Set this store, whose member was removed, aside and begin another one in its place: durable on return. To be
@@ -165,10 +171,13 @@ class Storage:
         assert self.identity.removed
         self.identity = set_aside.begin_anew(self._files, self.identity, identities.check_store_id(new_store_id))
 
-    def _save(self, identity: StoreIdentity) -> None:
-        if identity != self.identity:
-            identities.save(self._files, identity)
-            self.identity = identity
+    def _save(self, change: Callable[[StoreIdentity], StoreIdentity]) -> None:
+        """From any thread: what several change at once is all there in the end."""
+        with self._identity_lock:
+            identity = change(self.identity)
+            if identity != self.identity:
+                identities.save(self._files, identity)
+                self.identity = identity
 
     # Writing.
 
