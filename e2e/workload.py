@@ -8,6 +8,7 @@ lost, and the history of each key is linearizable.
 import asyncio
 import contextlib
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def _nothing() -> None:
 class _Register:
     """A key that two clients write and read."""
 
+    pair: int
     key: str
     history: list[Operation] = field(default_factory=list)
     full: bool = False
@@ -67,6 +69,8 @@ class Load:
 
     def __init__(self, *endpoints: str, pairs: int = 2) -> None:
         self._endpoints, self._pairs = endpoints, pairs
+        self._name = secrets.token_hex(4)
+        """Keys begin with it: what another load wrote before is none of this one's."""
         self._acknowledged: dict[str, bytes] = {}
         self._times: list[float] = []
         self._unknown = 0
@@ -151,7 +155,7 @@ class Load:
                 for half in range(2):
                     tasks.create_task(self._client(f"{pair}{'ab'[half]}", shared))
         async with Client(self._endpoints, discover=False, timeout_s=OPERATION_TIMEOUT_S) as client:
-            found = {item.key: item.value async for item in client.scan("written/")}
+            found = {item.key: item.value async for item in client.scan(f"{self._name}/written/")}
         self._missing = [key for key, value in self._acknowledged.items() if found.get(key) != value]
 
     async def _client(self, name: str, registers: list[_Register]) -> None:
@@ -159,7 +163,7 @@ class Load:
             for number in itertools.count():
                 if self._stopping.is_set():
                     return
-                await self._write(client, f"written/{name}/{number:06}", f"{name}:{number}".encode())
+                await self._write(client, f"{self._name}/written/{name}/{number:06}", f"{name}:{number}".encode())
                 await self._use(client, registers, f"{name}:{number}", writes=number % 2 == 0)
                 await asyncio.sleep(PACE_S)
 
@@ -173,14 +177,14 @@ class Load:
             self._times.append(time.monotonic())
 
     def _register(self, pair: int, number: int) -> _Register:
-        self._registers.append(register := _Register(f"register/{pair}/{number}"))
+        self._registers.append(register := _Register(pair, f"{self._name}/register/{pair}/{number}"))
         return register
 
     async def _use(self, client: Client, registers: list[_Register], name: str, *, writes: bool) -> None:
         """One operation on the newest register of a pair."""
         register = registers[-1]
         if register.full:
-            register = self._register(int(register.key.split("/")[1]), len(registers))
+            register = self._register(register.pair, len(registers))
             registers.append(register)
         begin = time.monotonic()
         try:
