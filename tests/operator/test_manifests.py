@@ -271,7 +271,7 @@ def test_the_file_of_settings_is_one_that_the_node_takes(tmp_path: Any) -> None:
     }
     settings = load_settings({}, environment, file)
     assert (settings.name, str(settings.data_dir)) == ("db-0", "/var/lib/raftwright")
-    assert (settings.client_listen, settings.peer_listen) == ("0.0.0.0:7001", "0.0.0.0:8001")
+    assert (settings.client_listen, settings.peer_listen) == ("[::]:7001", "[::]:8001")
     assert (settings.members, settings.join, settings.connections_per_address_max) == ((), (), NO_CAP)
     assert (settings.election_timeout_ms, settings.segment_bytes_max, settings.uvloop) == (1000, 32 << 20, False)
     assert (settings.snapshot_policy, settings.snapshot_compression) == ("every hour, log 64MiB", "gzip")

@@ -12,7 +12,8 @@ import typer
 from raftwright.cli.common import DEFAULT_ENDPOINT, EXIT_NOT_MET, EXIT_USAGE, fail, say
 
 LISTEN_VARIABLE = "RAFTWRIGHT_CLIENT_LISTEN"
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+# Every address, which is IPv4's too, also where there is no IPv6.
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "127.0.0.1"}
 
 
 def health(

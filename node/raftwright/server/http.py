@@ -18,6 +18,7 @@ from raftwright.server.authorize import ANONYMOUS, Permission, authorize
 from raftwright.server.bodies import Bodies
 from raftwright.server.errors import ServiceError
 from raftwright.server.limits import Admission, Connection, GuardedServer, Limits
+from raftwright.server.listening import BACKLOG, EVERY_ADDRESS, every_address
 from raftwright.server.metrics import Metrics
 from raftwright.server.openapi import document
 from raftwright.server.problems import (
@@ -43,7 +44,6 @@ _FOR_PROBATION = frozenset({Permission.HEALTH, Permission.METRICS, Permission.ST
 """What a connection beyond the most may ask for."""
 _FILES_RESERVED = 256
 """File descriptors that are never given to clients: the log, snapshots, other members."""
-_BACKLOG = 1024
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -90,9 +90,12 @@ class ClientServer:
         settings = self._api.settings
         host, port = parse_address(settings.client_listen, port_min=0)
         self._server = GuardedServer(self._handle, limits=limits_of(settings), metrics=self._api.metrics)
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._server, host, port, backlog=_BACKLOG, reuse_address=True
-        )
+        loop = asyncio.get_running_loop()
+        if host == EVERY_ADDRESS:
+            opened = every_address(port)
+            self._listener = await loop.create_server(self._server, sock=opened, backlog=BACKLOG)
+        else:
+            self._listener = await loop.create_server(self._server, host, port, backlog=BACKLOG, reuse_address=True)
         self._server.start_sweeps()
 
     async def stop(self) -> None:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from raftwright.server.addresses import parse_address
 from raftwright.server.limits import GuardedServer, Limits
+from raftwright.server.listening import EVERY_ADDRESS, every_address
 from raftwright.server.metrics import Metrics
 from raftwright.server.peers import PeerTransport
 from raftwright.server.settings import NodeSettings
@@ -63,5 +64,6 @@ async def listen_to_peers(settings: NodeSettings, transport: PeerTransport) -> w
     runner = GuardedRunner(application, limits=limits, metrics=Metrics(), shutdown_timeout=1.0)
     await runner.setup()
     host, port = parse_address(settings.peer_listen, port_min=0)
-    await web.TCPSite(runner, host, port).start()
+    opened = every_address(port) if host == EVERY_ADDRESS else None
+    await (web.TCPSite(runner, host, port) if opened is None else web.SockSite(runner, opened)).start()
     return runner

@@ -31,8 +31,9 @@ def settings_of(spec: Spec) -> dict[str, str | int]:
     `spec.parse` has left out."""
     settings: dict[str, str | int] = {
         "data_dir": DATA_DIRECTORY,
-        "client_listen": f"0.0.0.0:{CLIENT_PORT}",
-        "peer_listen": f"0.0.0.0:{PEER_PORT}",
+        # Every address, of IPv4 and of IPv6, whichever the pod has.
+        "client_listen": f"[::]:{CLIENT_PORT}",
+        "peer_listen": f"[::]:{PEER_PORT}",
         # Behind a Service or a load balancer, many clients share one source address.
         "connections_per_address_max": NO_CAP,
     }
