@@ -1,7 +1,8 @@
 """How long a node takes to be ready after a restart with a million commands behind its snapshot.
 
-    python -m bench.restart                 # entries of one command, and entries of 250
+    python -m bench.restart                 # entries of one command, and of 250; with and without sessions
 
+Sessions are those of one client that sends a million writes, or of a million writes with an `Idempotency-Key` each.
 Makes the log with the real storage, starts the real node, and waits until it serves a linearizable read.
 """
 
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from hashlib import blake2b
 from pathlib import Path
 
 from raftwright.kv.commands import Put, encode_blob, encode_command
@@ -28,7 +30,9 @@ from raftwright.storage.storage import Storage, StorageSettings
 CLIENT, PEER = "127.0.0.1:19001", "127.0.0.1:19002"
 
 
-def make_log(directory: Path, commands: int, commands_an_entry: int) -> None:
+def make_log(directory: Path, commands: int, commands_an_entry: int, sessions: str) -> None:
+    """A command a millisecond, up to now."""
+    began_ms = time.time_ns() // 1_000_000 - commands
     storage = Storage.open(OsFiles(directory), StorageSettings(), new_store_id="a" * 32)
     member = Member(name="n1", store_id="a" * 32, addresses=Addresses(peer=PEER, client=CLIENT))
     founding = Founding(cluster_id="c" * 32, member_id=1, membership=first_membership([(member, True)]))
@@ -39,13 +43,22 @@ def make_log(directory: Path, commands: int, commands_an_entry: int) -> None:
             encode_command(Put(f"key{number * commands_an_entry + part:09}", b"v" * 32))
             for part in range(commands_an_entry)
         ]
-        payload = encode_payload([Blob(origin=Origin(count=commands_an_entry), data=encode_blob(encoded))])
-        entries.append(Entry(1, number + 2, EntryKind.COMMANDS, 1, 0, payload, zlib.crc32(payload)))
+        first = number * commands_an_entry
+        payload = encode_payload([Blob(origin=origin(first, commands_an_entry, sessions), data=encode_blob(encoded))])
+        entries.append(Entry(1, number + 2, EntryKind.COMMANDS, 1, began_ms + first, payload, zlib.crc32(payload)))
         if len(entries) * commands_an_entry >= 50_000:
             storage.write(entries=entries)
             entries.clear()
     storage.write(entries=entries)
     storage.close()
+
+
+def origin(first: int, count: int, sessions: str) -> Origin:
+    if sessions == "none":
+        return Origin(count=count)
+    if sessions == "one":
+        return Origin(session=b"s" * 16, first_seq=first, count=count, acked_below=max(0, first - 64), opens=first == 0)
+    return Origin(session=blake2b(b"%d" % first, digest_size=16).digest(), count=count, opens=True)
 
 
 def time_restart(directory: Path) -> float:
@@ -74,15 +87,17 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    for commands_an_entry in (1, 250):
+    for commands_an_entry, sessions in ((1, "none"), (250, "none"), (1, "one"), (1, "keys")):
         directory = Path(tempfile.mkdtemp(prefix="raftwright-restart-"))
         try:
-            make_log(directory, options.commands, commands_an_entry)
+            make_log(directory, options.commands, commands_an_entry, sessions)
             size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
             times = sorted(time_restart(directory) for _ in range(options.runs))
+            median = times[len(times) // 2]
             print(
-                f"{options.commands:,} commands in entries of {commands_an_entry}: {size / 1e6:.0f} MB on disk,"
-                f" ready in {times[len(times) // 2]:.2f} s, median of {len(times)} ({times[0]:.2f} to {times[-1]:.2f})"
+                f"{options.commands:,} commands in entries of {commands_an_entry}, sessions: {sessions}:"
+                f" {size / 1e6:.0f} MB on disk, ready in {median:.2f} s, median of {len(times)}"
+                f" ({times[0]:.2f} to {times[-1]:.2f})"
             )
         finally:
             shutil.rmtree(directory)
