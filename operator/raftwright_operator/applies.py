@@ -41,5 +41,5 @@ def _applied(step: Step, cluster: str, generation: int) -> Iterator[tuple[str, s
         case ApplyObjects(objects=objects):
             for key in objects:
                 yield key, str(generation)
-        case ApplyBudget(min_available=least):
-            yield f"PodDisruptionBudget/{cluster}", str(least)
+        case ApplyBudget(min_available=least, ready_for=ready_for):
+            yield f"PodDisruptionBudget/{cluster}", f"{least} {ready_for}"

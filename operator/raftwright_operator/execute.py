@@ -7,7 +7,7 @@ no action is tried again here, since the next observation tells better what is t
 import asyncio
 from typing import assert_never
 
-from raftwright.client.errors import MembershipRefused, RaftwrightError
+from raftwright.client.errors import RETRIED_KINDS, MembershipRefused, RaftwrightError
 from raftwright_operator import execute_nodes, execute_objects
 from raftwright_operator.actions import (
     Action,
@@ -42,6 +42,8 @@ from raftwright_operator.outcome import Outcome
 
 ACTION_TIMEOUT_S = 30.0
 """Of one action as a whole, of which each call has a time-out of its own."""
+PASSING = RETRIED_KINDS | {"unavailable", "membership-change-undone", "lagging", "transfer-failed"}
+"""Refusals by nodes that pass by themselves, such as while a leader is new or unknown, or hands over."""
 NodeAction = (
     Bootstrap
     | AddMembers
@@ -89,10 +91,10 @@ class Executor:
             if error.is_conflict or error.is_gone:
                 return Outcome.again(error.reason or "Conflict", str(error))
             return Outcome.refused(error.reason or "ApiServer", str(error))
-        except MembershipRefused as error:
-            return Outcome.refused(_word(error.reason), str(error))
         except RaftwrightError as error:
-            return Outcome.refused(_word(error.kind), str(error))
+            kind = error.reason if isinstance(error, MembershipRefused) else error.kind
+            made = Outcome.again if kind in PASSING else Outcome.refused
+            return made(_word(kind), str(error))
         except TimeoutError:
             return Outcome.refused("Timeout", f"it took more than {ACTION_TIMEOUT_S:.0f} s")
 

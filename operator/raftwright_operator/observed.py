@@ -158,6 +158,8 @@ class Observed:
     """Its resourceVersion."""
     budget_ready_for: str = ""
     """The change of votes that it was raised for, after the version of the membership that this was planned from."""
+    refused_volumes: Mapping[str, str] = field(default_factory=dict)
+    """Claims that the API server refused to enlarge lately, with what it said."""
     drifted: tuple[str, ...] = ()
     """Objects that are missing or not as they should be, as `Kind/name`; replicas and the budget do not count, nor
     what is `foreign` or `resisting`."""

@@ -34,10 +34,13 @@ from raftwright_operator.outcome import Outcome
 from raftwright_operator.plan import concerns, plan
 from raftwright_operator.pulse import Pulse
 from raftwright_operator.recorder import Recorder, rfc3339_now
+from raftwright_operator.refusals import Refusals
 from raftwright_operator.status import Event
 
 RETRY_S, RETRY_MAX_S = 0.5, 10.0
 REPEAT_S, REPEAT_MAX_S = 0.1, 5.0
+REPEATS_MAX = 8
+"""After so many tries in vain, half a minute, the status says what is in the way."""
 BUG_RETRY_S = 10.0
 VOLATILE_S = 10.0
 """How often the status is written for how far members are, and nothing else."""
@@ -72,6 +75,7 @@ class Reconciler:
         self._last: Action | None = None
         self._repeats = 0
         self._applies = Applies()
+        self._refusals = Refusals()
         self.pulse = Pulse(tools.nodes)
         self._concerns: set[tuple[str, str]] = set()
         self._written_at = 0.0
@@ -109,6 +113,7 @@ class Reconciler:
             if fresh is None:
                 return None
             sight, step = self._decided(fresh)
+        sight = replace(sight, observed=replace(sight.observed, refused_volumes=self._refusals.known()))
         found = concerns(sight.spec, sight.observed, time.time())
         self.pulse.saw(sight)
         if isinstance(step, Action):
@@ -119,7 +124,10 @@ class Reconciler:
         return step.retry_s if isinstance(step, Wait) else self._tools.resync_s * random.uniform(0.8, 1.2)
 
     def _decided(self, sight: Sight) -> tuple[Sight, Step]:
-        """What to do, with what it was decided from: what others change back each time is left alone for a while."""
+        """What to do, with what it was decided from: what others change back each time is left alone for a while, and
+        so is what was refused for good."""
+        resting = self._refusals.resting(time.monotonic())
+        sight = replace(sight, observed=replace(sight.observed, refused_volumes=resting))
         while True:
             step = plan(sight.spec, sight.observed, time.time())
             seen = sight.observed
@@ -164,6 +172,9 @@ class Reconciler:
         if isinstance(action, RecordIntent | RecordHibernation | ReleaseFinalizer) and outcome.what == "done":
             # The resource is another now, or gone: the next step writes the status.
             return self._pause_s()
+        if self._refusals.note(action, outcome, time.monotonic()):
+            log.warning("%s/%s: %s was refused: %s", *self._key, name, outcome.message)
+            return self._pause_s()  # there may be something else to do, and the next step writes the status
         await self._report(sight, self._shown(action, outcome), found)
         if outcome.what == "refused":
             log.warning("%s/%s: %s was refused: %s: %s", *self._key, name, outcome.reason, outcome.message)
@@ -175,7 +186,7 @@ class Reconciler:
 
     def _shown(self, action: Action, outcome: Outcome) -> Step:
         """What the status says is going on."""
-        if outcome.what != "refused":
+        if outcome.what != "refused" and not (outcome.what == "again" and self._repeats >= REPEATS_MAX):
             return action
         return Wait(reason=outcome.reason, message=f"{action.why} It cannot be done now: {outcome.message}")
 

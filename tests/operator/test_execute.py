@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from raftwright.client.errors import error_of
 from raftwright_operator import actions
 from raftwright_operator.actions import Action
 from raftwright_operator.execute import Executor
@@ -255,4 +256,29 @@ async def test_a_node_that_is_not_there_is_no_failure_of_the_operator(place: Pla
     outcome = await place.do(actions.Bootstrap(pod="db-0", pod_uid=uid, intent=intent, why=WHY))
     assert outcome.what == "again"
     outcome = await place.do(actions.RemoveMembers(ids=(1,), if_version=1, why=WHY))
-    assert outcome.what == "refused"
+    assert outcome.what == "again"
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("not-committed-in-term", "again"),
+        ("no-leader", "again"),
+        ("proposal-dropped", "again"),
+        ("transfer-failed", "again"),
+        ("lagging", "again"),
+        ("last-voter", "refused"),
+        ("no-quorum-left", "refused"),
+        ("disk-full", "refused"),
+    ],
+)
+async def test_what_a_node_refuses_for_the_moment_is_no_trouble(place: Place, kind: str, what: str) -> None:
+    class Refusing(Executor):
+        async def _done(self, action: actions.Action, sight: Sight) -> Outcome:
+            raise error_of(kind, "for the test")
+
+    refusing = Refusing(place.kube, place.nodes)
+    action = actions.TransferLeadership(to=2, why=WHY)
+    outcome = await refusing.execute(action, await place.sight())
+    assert outcome.what == what
+    assert outcome.reason

@@ -22,6 +22,7 @@ TROUBLE = (
     reasons.NON_VOTING_DOWN,
     reasons.VOLUME_LOST,
     reasons.VOLUME_GOING,
+    reasons.VOLUME_NOT_ENLARGED,
     reasons.FOREIGN_STORE,
     reasons.STATE_DIVERGED,
     reasons.SCALE_DOWN_BLOCKED,

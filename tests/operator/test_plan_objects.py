@@ -23,6 +23,7 @@ from raftwright_operator.actions import (
 )
 from raftwright_operator.observed import Hibernation, Observed
 from raftwright_operator.plan import reasons
+from raftwright_operator.spec import Spec
 from tests.operator import support as s
 
 
@@ -256,6 +257,48 @@ def test_a_set_is_not_orphaned_while(seen: Observed) -> None:
         seen = s.with_volume(seen, name, requested_bytes=2 * s.SIZE)
     seen = s.with_set(seen, "non-voting", volume_bytes=2 * s.SIZE)
     assert not isinstance(s.step(s.spec(3, size_bytes=2 * s.SIZE), seen), OrphanSet)
+
+
+REFUSED = {"data-db-0": "the storageclass must support resize"}
+
+
+def test_a_claim_that_may_not_grow_is_named_and_left_alone_for_a_while() -> None:
+    spec, seen = s.spec(3, size_bytes=2 * s.SIZE), replace(s.settled(3), refused_volumes=REFUSED)
+    assert s.same(
+        s.step(spec, seen), ExpandVolume(claim="data-db-1", uid="uid-data-db-1", size_bytes=2 * s.SIZE, why="")
+    )
+    seen = replace(seen, refused_volumes={f"data-db-{ordinal}": "no" for ordinal in range(3)})
+    assert s.waits_for(s.step(spec, seen)) == reasons.VOLUME_NOT_ENLARGED
+    found = s.concern_of(spec, seen, reasons.VOLUME_NOT_ENLARGED)
+    assert found.condition == "Degraded"
+    assert "data-db-0, data-db-1, data-db-2" in found.message
+    assert "allowVolumeExpansion" in found.message
+
+
+def test_a_claim_that_may_not_grow_holds_up_nothing_else() -> None:
+    spec, seen = s.spec(1, size_bytes=2 * s.SIZE), replace(s.settled(1), refused_volumes=REFUSED)
+    outdated = s.with_set(seen, "voters", update_revision=s.NEW)
+    assert isinstance(s.step(spec, outdated), RestartPod)
+    assert isinstance(s.step(replace(spec, replicas=3), seen), GrowSet)
+    asleep = gone(replace(s.with_set(seen, "voters", replicas=0), hibernation=Hibernation(voters=1, non_voting=0)))
+    assert s.waits_for(s.step(replace(spec, replicas=0), asleep)) == reasons.VOLUME_NOT_ENLARGED
+    assert reasons.VOLUME_NOT_ENLARGED in s.reasons_of(replace(spec, replicas=0), asleep)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seen"),
+    [
+        pytest.param(s.spec(1), s.settled(1), id="the larger size is not asked for any more"),
+        pytest.param(
+            s.spec(1, size_bytes=2 * s.SIZE),
+            s.with_volume(s.settled(1), "db-0", requested_bytes=2 * s.SIZE),
+            id="somebody enlarged it",
+        ),
+        pytest.param(s.spec(0, size_bytes=2 * s.SIZE), replace(gone(s.settled(1)), sets={}), id="it is in no set"),
+    ],
+)
+def test_a_refusal_of_before_is_said_no_more_where(spec: Spec, seen: Observed) -> None:
+    assert reasons.VOLUME_NOT_ENLARGED not in s.reasons_of(spec, replace(seen, refused_volumes=REFUSED))
 
 
 def test_a_claim_that_is_not_bound_yet_cannot_grow() -> None:

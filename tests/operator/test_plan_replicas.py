@@ -15,6 +15,7 @@ from raftwright_operator.actions import (
     PromoteMembers,
     RemoveMembers,
     RenewMembership,
+    RestartPod,
     ShrinkSet,
     TransferLeadership,
 )
@@ -344,6 +345,19 @@ def test_the_rule_of_volumes_itself_spares_what_the_rules_before_it_would_have_s
     spec = s.spec(wanted, on_scale_down="Delete")
     assert volumes.delete(Facts(spec, seen)) is None
     assert volumes.delete(Facts(s.spec(3, on_scale_down="Delete"), s.with_volume(s.settled(3), "db-3"))) is not None
+
+
+@pytest.mark.parametrize("retention", ["Retain", "Delete"])
+def test_down_is_over_when_the_pods_are_gone(retention: str) -> None:
+    spec, seen = s.spec(1, on_scale_down=retention), s.settled(1)
+    going = s.with_pods(seen, s.pod_of("db-1", terminating=True), s.pod_of("db-2"))
+    found = s.step(spec, going)
+    assert s.waits_for(found) == reasons.SCALING_DOWN
+    assert "db-1, db-2" in str(found)
+    assert isinstance(s.step(s.spec(3, on_scale_down=retention), going), GrowSet)
+    outdated = s.with_set(going, "voters", update_revision=s.NEW)
+    assert s.same(s.step(spec, outdated), RestartPod(pod="db-0", uid="uid-db-0", evict=False, why=""))
+    assert s.is_done(s.step(spec, s.without_pods(going, "db-1", "db-2")))
 
 
 # Non-voting

@@ -64,6 +64,8 @@ _RULES: tuple[tuple[Rule, bool], ...] = (
     (volumes.grow, False),
     (rolling.await_pods, False),
     (volumes.await_growth, False),
+    (volumes.await_permission, False),
+    (sets.await_gone, False),
 )
 
 

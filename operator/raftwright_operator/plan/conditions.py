@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from raftwright_operator.actions import Concern
 from raftwright_operator.names import FIELD_MANAGER, LABEL_CLUSTER
-from raftwright_operator.plan import founding, members, quorum, reasons, rolling
+from raftwright_operator.plan import founding, members, quorum, reasons, rolling, volumes
 from raftwright_operator.plan.facts import Facts, listed
 
 EVENT = "Event"
@@ -104,6 +104,12 @@ def _rollout(facts: Facts) -> Iterator[Concern]:
         )
 
 
+def _volumes_refused(facts: Facts) -> Iterator[Concern]:
+    refused = volumes.not_enlarged(facts)
+    if refused:
+        yield _degraded(reasons.VOLUME_NOT_ENLARGED, volumes.why_not_enlarged(refused))
+
+
 def _names_taken(facts: Facts) -> Iterator[Concern]:
     if facts.seen.foreign:
         labels = f"{LABEL_CLUSTER}={facts.seen.name} app.kubernetes.io/managed-by={FIELD_MANAGER}"
@@ -131,7 +137,7 @@ def _foreign_members(facts: Facts) -> Iterator[Concern]:
         yield Concern(condition=EVENT, reason=reasons.FOREIGN_MEMBERS, message=message)
 
 
-_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = (_names_taken, _resisting)
+_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = (_names_taken, _resisting, _volumes_refused)
 _AWAKE: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
     _founding,
     _no_leader,

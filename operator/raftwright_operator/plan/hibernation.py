@@ -47,7 +47,7 @@ def sleep(facts: Facts) -> Step | None:
     if facts.pods:
         stopping = listed(sorted(facts.pods))
         return Wait(reason=reasons.HIBERNATING, message=f"Scaled to 0: {stopping} stop; members and volumes stay.")
-    return volumes.grow(facts) or Done()
+    return volumes.grow(facts) or volumes.await_permission(facts) or Done()
 
 
 def wake(facts: Facts) -> GrowSet | None:

@@ -29,6 +29,7 @@ VOTERS_DOWN = "VotersDown"
 NON_VOTING_DOWN = "NonVotingDown"
 VOLUME_LOST = "VolumeLost"
 VOLUME_GOING = "VolumeGoing"
+VOLUME_NOT_ENLARGED = "VolumeNotEnlarged"
 FOREIGN_STORE = "ForeignStore"
 STATE_DIVERGED = "StateDiverged"
 SCALE_DOWN_BLOCKED = "ScaleDownBlocked"
@@ -64,6 +65,7 @@ REASONS: dict[str, str] = {
     NON_VOTING_DOWN: "non-voting members do not serve",
     VOLUME_LOST: "a member's volume was lost",
     VOLUME_GOING: "a member's claim is being deleted, and goes when its pod stops",
+    VOLUME_NOT_ENLARGED: "larger volumes were asked for, and the API server refuses to enlarge a claim",
     FOREIGN_STORE: "a pod's volume belongs to another cluster, and is not touched",
     STATE_DIVERGED: "a member's state is not that of the majority",
     SCALE_DOWN_BLOCKED: "without the members that were to go, no quorum of live voters would be left",

@@ -16,7 +16,9 @@ EVICTABLE_VOTERS_MIN = 3
 
 
 def outdated(facts: Facts) -> list[PodSeen]:
-    return [pod for pod in facts.pods.values() if facts.outdated(pod)]
+    """Of the pods that stay."""
+    sets = facts.seen.sets
+    return [pod for pod in facts.pods.values() if facts.outdated(pod) and pod.ordinal < sets[pod.kind].replicas]
 
 
 def restart_broken(facts: Facts) -> RestartPod | None:

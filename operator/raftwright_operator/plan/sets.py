@@ -105,6 +105,14 @@ def _grow(facts: Facts, kind: SetKind, size: int, why: str) -> GrowSet | None:
     )
 
 
+def await_gone(facts: Facts) -> Wait | None:
+    """What a set that shrank has still to stop; whatever else there is to do has been done meanwhile."""
+    stopping = [name for name, pod in facts.pods.items() if pod.ordinal >= facts.seen.sets[pod.kind].replicas]
+    if not stopping:
+        return None
+    return Wait(reason=reasons.SCALING_DOWN, message=f"These pods stop: {listed(sorted(stopping))}.")
+
+
 def shrink(facts: Facts) -> ShrinkSet | None:
     """Only after the membership, confirmed by a quorum just now, has no member in the pods that go."""
     for kind in SET_KINDS:

@@ -30,10 +30,11 @@ def delete(facts: Facts) -> DeleteVolume | None:
 def grow(facts: Facts) -> Step | None:
     """Claims first, then their template, for which the StatefulSet is made anew around its pods."""
     size, seen = facts.spec.storage.size_bytes, facts.seen
+    refused = not_enlarged(facts)
     for claim, volume in seen.volumes.items():
-        if volume.requested_bytes < size and volume.capacity_bytes > 0 and _is_in_use(facts, volume):
+        if _is_too_small(facts, volume) and claim not in refused and volume.capacity_bytes > 0:
             return ExpandVolume(claim=claim, uid=volume.uid, size_bytes=size, why=f"{claim} is to be {size} bytes.")
-    for kind in SET_KINDS:
+    for kind in () if refused else SET_KINDS:
         found = seen.sets[kind]
         if found.volume_bytes < size and _is_at_rest(facts, kind):
             name = set_name(seen.name, kind)
@@ -42,12 +43,43 @@ def grow(facts: Facts) -> Step | None:
     return None
 
 
+def not_enlarged(facts: Facts) -> dict[str, str]:
+    """Claims that are to be larger, and that the API server refuses to enlarge, with what it says."""
+    volumes = facts.seen.volumes
+    return {
+        claim: told
+        for claim, told in facts.seen.refused_volumes.items()
+        if claim in volumes and _is_too_small(facts, volumes[claim])
+    }
+
+
+def await_permission(facts: Facts) -> Wait | None:
+    """All else goes on; it is tried again now and then."""
+    refused = not_enlarged(facts)
+    if not refused:
+        return None
+    return Wait(reason=reasons.VOLUME_NOT_ENLARGED, message=why_not_enlarged(refused), retry_s=30.0)
+
+
+def why_not_enlarged(refused: dict[str, str]) -> str:
+    told = "; ".join(dict.fromkeys(refused.values()))
+    return (
+        f"The API server refuses to enlarge {listed(sorted(refused))}: {told.rstrip('.')}. If it is the StorageClass"
+        " that does not let volumes grow, set its allowVolumeExpansion to true, where its driver can do it"
+    )
+
+
+def _is_too_small(facts: Facts, volume: VolumeSeen) -> bool:
+    return volume.requested_bytes < facts.spec.storage.size_bytes and _is_in_use(facts, volume)
+
+
 def _is_in_use(facts: Facts, volume: VolumeSeen) -> bool:
     """Of a pod that there is or will be again; one that was retained grows when it is mounted again. (What is not
     bound yet, Kubernetes does not let grow.)"""
     record = facts.seen.hibernation
     slept = 0 if record is None else record.of(volume.kind)
-    return not volume.terminating and volume.ordinal < max(facts.seen.sets[volume.kind].replicas, slept)
+    found = facts.seen.sets.get(volume.kind)
+    return not volume.terminating and volume.ordinal < max(0 if found is None else found.replicas, slept)
 
 
 def _is_at_rest(facts: Facts, kind: SetKind) -> bool:
