@@ -42,6 +42,7 @@ from raftwright.server.snapshotting import RETRY_S, Snapshotting
 from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import CheckMessage, ControlReply, ControlRequest, Forward, ForwardReply, PeerMessage
 from raftwright.server.writes import Write, Writes
+from raftwright.storage.room import NO_ROOM, Room
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ class Driver:
         self._seen_membership = -1
         self._seen_removed = False
         self._sweep_at = 0.0
+        self._room = self.proposer.room
+        self._room_is_new = False
 
     # Inputs: cheap, they only queue
 
@@ -199,11 +202,13 @@ class Driver:
         """Raises NotLeader or TransferImpossible."""
         self.raft.step(TransferLeadership(now=now, target=target))
 
-    def set_room_bytes(self, room_bytes: int, *, disk_is_full: bool = True) -> None:
-        """What the log can still take without its reserve; and whether more could not be prepared for want of space,
-        or is on its way."""
-        self.proposer.room_bytes = room_bytes
+    def set_room(self, room: Room, *, disk_is_full: bool) -> None:
+        """What the log can take, of which what is on its way is not deducted; and whether no more could be prepared for
+        want of space."""
+        self._room = room
+        self._room_is_new = True
         self.proposer.disk_is_full = disk_is_full
+        self.proposer.is_full = self.proposer.is_full and disk_is_full
 
     def close(self) -> None:
         """Take no more writes; what is under way is finished."""
@@ -253,6 +258,8 @@ class Driver:
         """Step all that is queued, take one Ready, apply what is committed, and say what is wanted."""
         effects = Effects()
         self._step_all(now, effects)
+        if self._room_is_new:
+            self._measure()
         self._notice_leader(now, effects)
         for message in self._take_forwarded():
             match message:
@@ -270,6 +277,7 @@ class Driver:
         self.checks.run(now, effects)
         self.control.settle(now, wall_ms, effects)
         self.rounds.start(effects)
+        self._settle_room(effects)
         self._sweep(now, effects)
         self.snapshotting.must_free = self.proposer.is_full
         effects.snapshot = None if self.is_restoring else self.snapshotting.job(now, self.applier.membership)
@@ -299,6 +307,21 @@ class Driver:
         self._lost_peers.clear()
         if now >= self.raft.next_deadline:
             self.raft.step(Tick(now=now))
+
+    def _measure(self) -> None:
+        """Deduct from the room what is on its way: in a round, or let in and not in one yet."""
+        self._room_is_new = False
+        self.proposer.room = self._room.after([*self.rounds.sizes(), *self.proposer.taken]) or NO_ROOM
+
+    def _settle_room(self, effects: Effects) -> None:
+        """What was let in is in a round now, unless the core did not want it."""
+        proposer = self.proposer
+        proposer.taken.clear()
+        if proposer.wanted:
+            effects.prepare = (*self.rounds.sizes(), *proposer.wanted)
+            proposer.wanted = []
+        if effects.persist is not None or self.rounds.current is None:
+            self._measure()
 
     def _take_forwarded(self) -> list[Forward | ForwardReply | ControlRequest | ControlReply]:
         forwarded, self._forwarded = self._forwarded, []

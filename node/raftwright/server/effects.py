@@ -90,6 +90,8 @@ class Effects:
     adopt: SnapshotMeta | None = None
     """Load this snapshot, which was received, into the state machine, unless it contradicts `ReplicaChecks.known`; make
     it the store's newest, with the log as it is; then `Driver.adopted`."""
+    prepare: tuple[int, ...] = ()
+    """Records of these sizes wait for room: prepare segments for them (`Storage.prepare`), then `Driver.set_room`."""
     compact: int | None = None
     """The first index that the log on disk must keep."""
     membership: Membership | None = None

@@ -7,7 +7,6 @@ says of the disk is true.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -72,7 +71,11 @@ class Glue:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._preparing = False
-        self._prepare_at = 0.0
+        self._wanted: tuple[int, ...] = ()
+        """Sizes of records that wait for room."""
+        self._is_full = False
+        """The last try to prepare a segment failed for want of space."""
+        self._retry: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def run(self) -> None:
@@ -162,6 +165,9 @@ class Glue:
             self._spawn(self._snapshots.restore(effects.restore))
         if effects.adopt is not None:
             self._spawn(self._snapshots.adopt(effects.adopt))
+        if effects.prepare:
+            self._wanted = effects.prepare
+            self._prepare()
         if effects.compact is not None:
             self._in_disk_thread(partial(self.storage.compact, effects.compact), self._compacted)
         if effects.membership is not None:
@@ -214,36 +220,39 @@ class Glue:
     # Disk
 
     def _persist(self, batch: Persist) -> None:
-        self._in_disk_thread(partial(self._write, batch), self._persisted)
+        self._in_disk_thread(partial(self._write, batch), partial(self._persisted, batch))
 
-    def _write(self, batch: Persist) -> tuple[SnapshotMeta, bool] | None:
-        """In the disk thread: durable on return."""
+    def _write(self, batch: Persist) -> DiskFull | tuple[SnapshotMeta, bool] | None:
+        """In the disk thread: durable on return, or nothing of it but chunks is written for want of space."""
         started = clock.now()
-        chunks = batch.chunks
-        while True:
-            try:
-                self.storage.write(
-                    hard_state=batch.hard_state, snapshot=batch.snapshot, chunks=chunks, entries=batch.entries
-                )
-                break
-            except DiskFull as error:
-                if chunks:
-                    # The check of the whole file fails at its end, and the leader sends it again.
-                    _log.error("%s; the leader's snapshot is not taken", error)
-                    chunks = []
-                elif self._closed:
-                    raise
-                else:
-                    # Not even the reserve is left: nothing is promised, to nobody, until there is space.
-                    _log.error("%s; this node waits for space", error)
-                    time.sleep(FULL_RETRY_S)
+        try:
+            self._write_all(batch)
+        except DiskFull as error:
+            return error
         self.metrics.fsync_seconds.observe(clock.now() - started)
         finished = next((chunk.meta for chunk in batch.chunks if chunk.done), None)
         return None if finished is None else (finished, self.storage.finish_received(finished))
 
-    def _persisted(self, received: tuple[SnapshotMeta, bool] | None) -> None:
+    def _write_all(self, batch: Persist) -> None:
+        write = partial(self.storage.write, hard_state=batch.hard_state, snapshot=batch.snapshot, entries=batch.entries)
+        try:
+            write(chunks=batch.chunks)
+        except DiskFull as error:
+            if not batch.chunks:
+                raise
+            # The check of the whole file fails at its end, and the leader sends it again.
+            _log.error("%s; the leader's snapshot is not taken", error)
+            write()
+
+    def _persisted(self, batch: Persist, done: DiskFull | tuple[SnapshotMeta, bool] | None) -> None:
+        if isinstance(done, DiskFull):
+            # Not even the reserve is left: nothing is promised, to nobody, until there is space. The thread is free
+            # meanwhile, for a snapshot may be what makes space.
+            _log.error("%s; this node waits for space", done)
+            self.loop.call_later(FULL_RETRY_S, self._persist, batch)
+            return
         self._tell_room()
-        self.driver.persisted(received, clock.now())
+        self.driver.persisted(done, clock.now())
         self._prepare()
 
     def _apply_loaded(self, entries: list[Entry]) -> None:
@@ -268,33 +277,35 @@ class Glue:
         self.poke()
 
     def _tell_room(self) -> None:
-        self.driver.set_room_bytes(self.storage.room_bytes, disk_is_full=self._prepare_at > 0.0)
+        self.driver.set_room(self.storage.room, disk_is_full=self._is_full)
 
     def _prepare(self) -> None:
         """Fill the next segment ahead of need. A full disk is met here, and only here, and passes."""
-        if (
-            self._preparing
-            or self._closed
-            or self._snapshots.reserve_is_spent
-            or not self.storage.needs_prepare
-            or clock.now() < self._prepare_at
-        ):
+        if self._preparing or self._closed or self._snapshots.reserve_is_spent or self._retry is not None:
+            return
+        if not (self._wanted or self._is_full or self.storage.needs_prepare):
             return
         self._preparing = True
         self._spawn(self._prepare_aside())
 
+    def _prepare_again(self) -> None:
+        """Whatever was wanted when the disk was full is wanted again, or not any more."""
+        self._retry = None
+        self._prepare()
+
     async def _prepare_aside(self) -> None:
+        wanted, self._wanted = self._wanted, ()
         try:
-            await self.loop.run_in_executor(self._side, self.storage.prepare)
+            await self.loop.run_in_executor(self._side, self.storage.prepare, wanted)
         except DiskFull as error:
-            if self._prepare_at == 0.0:
+            if not self._is_full:
                 _log.error("%s; client writes are refused until there is room", error)
-            self._prepare_at = clock.now() + PREPARE_RETRY_S
-            self.loop.call_later(PREPARE_RETRY_S, self._prepare)
+            self._is_full = True
+            self._retry = self.loop.call_later(PREPARE_RETRY_S, self._prepare_again)
         else:
-            if self._prepare_at:
+            if self._is_full:
                 _log.info("there is room on the disk again")
-            self._prepare_at = 0.0
+            self._is_full = False
         finally:
             self._preparing = False
             self._tell_room()

@@ -27,7 +27,7 @@ def open_storage(settings: NodeSettings) -> tuple[Storage, LocalIdentity]:
     """The store of the data directory, and who it makes this node. Blocks. Raises StorageError or WrongIdentity."""
     storage = Storage.open(
         OsFiles(settings.data_dir),
-        StorageSettings(segment_bytes=settings.segment_bytes_max, tail_bytes_max=settings.log_cache_bytes_max),
+        StorageSettings(segment_bytes=settings.segment_bytes_max & ~7, tail_bytes_max=settings.log_cache_bytes_max),
         new_store_id=secrets.token_hex(16),
     )
     storage.snapshot_compression = settings.snapshot_compression

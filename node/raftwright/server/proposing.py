@@ -28,10 +28,14 @@ from raftwright.server.errors import (
 from raftwright.server.machine import Machine
 from raftwright.server.wire import Forward, ForwardReply
 from raftwright.server.writes import PeerToken, Write, Writes
+from raftwright.storage.records import record_bytes
+from raftwright.storage.room import NO_ROOM, Room, sizes_of
 
 _log = logging.getLogger(__name__)
 
 SINGLES_A_BLOB = 8192
+ENTRY_SLACK_BYTES = 64
+"""An entry's payload is larger by less than this than the sizes of its writes together."""
 HOLD_S = 0.025
 """How long writes wait after a node that was asked was not the leader."""
 HAND_OVER_INTERVAL_S = 6.0
@@ -50,12 +54,16 @@ class Proposer:
         self._writes = writes
         self._entry_bytes_max = entry_bytes_max
         self._request_timeout_s = request_timeout_s
-        self.room_bytes = 1 << 62
-        """What the log can still take without its reserve. The glue keeps it up to date."""
+        self.room = Room(1 << 62)
+        """What the log can still take beside what is on its way to it. The driver keeps it up to date."""
+        self.taken: list[int] = []
+        """Sizes of the records that were let in since the last run ended."""
+        self.wanted: list[int] = []
+        """Sizes of records for which there was no room in this run."""
         self.disk_is_full = False
-        """Little room is so for want of space. If not, the next segment is on its way: writes wait for it."""
+        """Room is missing for want of space. If not, it is being made: writes wait for it."""
         self.is_full = False
-        """Client writes were refused for want of disk space when the last one came."""
+        """Entries of clients' were refused for want of disk space when the last ones came."""
         self.is_closing = False
         self.commands_proposed = 0
         self.commands_forwarded = 0
@@ -86,8 +94,21 @@ class Proposer:
 
     def has_room_for(self, message: AppendEntries) -> bool:
         """Whether the disk takes a leader's entries; those that are not of clients have the reserve."""
-        size = sum(entry.size for entry in message.entries)
-        return self.room_bytes > size or all(entry.kind != EntryKind.COMMANDS for entry in message.entries)
+        sizes = sizes_of(message.entries)
+        room = self.room.after(sizes)
+        if room is not None:
+            self._let_in(sizes, room)
+            return True
+        if all(entry.kind != EntryKind.COMMANDS for entry in message.entries):
+            return True
+        self.wanted = self.wanted or sizes
+        self.is_full = self.disk_is_full
+        return False
+
+    def _let_in(self, sizes: list[int], room: Room) -> None:
+        self.room = room
+        self.taken += sizes
+        self.is_full = False
 
     # Out
 
@@ -127,7 +148,9 @@ class Proposer:
 
     def _propose_all(self, now: float, wall_ms: int, effects: Effects) -> None:
         while self._writes.queue:
-            if self.room_bytes <= 2 * self._entry_bytes_max + self._writes.queue[0].size:
+            largest = record_bytes(max(self._entry_bytes_max, self._writes.queue[0].size) + ENTRY_SLACK_BYTES)
+            if self.room.after((largest,)) is None:
+                self.wanted = [largest]
                 if self.disk_is_full:
                     self._refuse_full(now, effects)
                 return
@@ -146,8 +169,8 @@ class Proposer:
             except (ProposalDropped, NotLeader):
                 self._writes.put_back(writes)  # a transfer is under way, or the window is full: it stays queued
                 return
-            self.room_bytes -= len(payload)
-            self.is_full = False
+            sizes = [record_bytes(len(payload))]
+            self._let_in(sizes, self.room.after(sizes) or NO_ROOM)
             self.commands_proposed += sum(write.blob.origin.count for write in writes)
             self._writes.propose(self._raft.log.last_id, writes, now)
 

@@ -6,6 +6,7 @@ and a message that promises something leaves when every round that it may depend
 
 from raftwright.raft.ready import Ready, SnapshotChunk
 from raftwright.server.effects import Effects, Persist
+from raftwright.storage.room import sizes_of
 
 
 class Rounds:
@@ -46,6 +47,10 @@ class Rounds:
         """A chunk that came past the core (`server/repairing.py`). Earlier Readys are in this round, or before."""
         self._next = self._next or Persist(ready=self._newest)
         self._next.chunks.append(chunk)
+
+    def sizes(self) -> list[int]:
+        """Of the records of all entries that are not known to be durable yet."""
+        return [size for batch in (self.current, self._next) if batch for size in sizes_of(batch.entries)]
 
     def start(self, effects: Effects) -> None:
         if self.current is None and self._next is not None:

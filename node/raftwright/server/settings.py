@@ -141,7 +141,9 @@ class NodeSettings:
     )
 
     entry_bytes_max: int = _bytes(MIB, "The longest log entry, unless one command is longer.", 4 * KIB, 64 * MIB)
-    segment_bytes_max: int = _bytes(16 * MIB, "The size of one file of the log.", 64 * KIB, 1024 * MIB)
+    segment_bytes_max: int = _bytes(
+        16 * MIB, "The size of one file of the log; an entry that is larger gets a larger one.", 64 * KIB, 1024 * MIB
+    )
     log_cache_bytes_max: int = _bytes(16 * MIB, "How much of the log is kept in memory.", 64 * KIB, 4096 * MIB)
     snapshot_policy: str = _setting(
         "", "When a snapshot is taken, in place of the two counts that follow.", "policy", changeable=True

@@ -58,6 +58,10 @@ class SimGlue:
         self.workers = Workers(outside)
         self._world: World = outside.world
         self._preparing = False
+        self._wanted: tuple[int, ...] = ()
+        """Sizes of records that wait for room."""
+        self._waits = False
+        """For the next try to prepare a segment."""
         self._is_full = False
         """The last try to prepare a segment failed for want of space."""
         self.prepare()
@@ -86,6 +90,9 @@ class SimGlue:
             self.workers.spawn(self._restore(effects.restore))
         if effects.adopt is not None:
             self.workers.spawn(self._adopt(effects.adopt))
+        if effects.prepare:
+            self._wanted = effects.prepare
+            self.prepare()
         if effects.compact is not None:
             self.workers.on_disk(partial(self.storage.compact, effects.compact), self._measure)
         if effects.membership is not None:
@@ -115,7 +122,7 @@ class SimGlue:
         self.prepare()
 
     def _measure(self, _: None) -> None:
-        self.driver.set_room_bytes(self.storage.room_bytes, disk_is_full=self._is_full)
+        self.driver.set_room(self.storage.room, disk_is_full=self._is_full)
 
     def _load(self, load: LoadEntries | LoadChunk) -> None:
         if isinstance(load, LoadEntries):
@@ -143,21 +150,26 @@ class SimGlue:
     # Segments
 
     def prepare(self) -> None:
-        if not self._preparing and self.storage.needs_prepare:
+        if self._preparing or self._waits:
+            return
+        if self._wanted or self._is_full or self.storage.needs_prepare:
             self._preparing = True
             self.workers.spawn(self._prepare())
 
     def _prepare(self) -> Iterator[Work]:
         full: list[DiskFull] = []
-        yield partial(_unless_full, self.storage.prepare, full)
+        wanted, self._wanted = self._wanted, ()
+        yield partial(_unless_full, partial(self.storage.prepare, wanted), full)
         self._preparing = False
         self._is_full = bool(full)
         self._measure(None)
         if full:
             self._world.counts["segments not prepared: disk full"] += 1
+            self._waits = True
             self._world.after(PREPARE_RETRY_S, self.outside.when_running, self._prepare_again)
 
     def _prepare_again(self) -> None:
+        self._waits = False
         if not self.workers.is_ended:
             self.prepare()
 

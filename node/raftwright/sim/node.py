@@ -190,7 +190,7 @@ class SimNode(SimHost):
             state.restore(storage.open_snapshot().sections())
         self.recovered = storage.recovered
         driver = self._make_driver(state, self.recovered)
-        driver.set_room_bytes(storage.room_bytes, disk_is_full=False)
+        driver.set_room(storage.room, disk_is_full=False)
         self.glue = SimGlue(outside=self, driver=driver, storage=storage)
         self.phase = "serving"
         raft = driver.raft

@@ -18,8 +18,10 @@ from raftwright.storage.files import Files
 from raftwright.storage.index import LogIndex
 from raftwright.storage.records import Item, Position
 from raftwright.storage.recovery import RecoveredLog, recover
+from raftwright.storage.room import Room
 from raftwright.storage.segments import Segment, SegmentFiles
 
+SEGMENT_BYTES_MIN = 4096
 PREPARED = 2
 """Segments ready beside the one being written: the next one and the reserve."""
 _SLACK_BYTES = 4096
@@ -49,7 +51,8 @@ class Log:
         self.sync_count = 0
         self.bytes_written = 0
         for segment in recovered.unused:
-            if segment.capacity == segment_bytes and len(self._prepared) < PREPARED:
+            # Of whatever size: on a full disk there would be none in its place.
+            if segment.capacity >= SEGMENT_BYTES_MIN and len(self._prepared) < PREPARED:
                 self._prepared.append(segment)
             else:
                 self._segment_files.remove(segment)
@@ -100,11 +103,12 @@ class Log:
         return len(self._prepared) < PREPARED
 
     @property
-    def room_bytes(self) -> int:
-        """How many bytes of records fit before the reserve must be used."""
-        current = self._index.current
-        rest = [segment.capacity - records.SEGMENT_RECORD_BYTES for segment in list(self._prepared)]
-        return current.capacity - current.end + sum(rest[:-1])
+    def room(self) -> Room:
+        """What fits before the reserve must be used."""
+        current, ready = self._index.current, tuple(_capacity_of(segment) for segment in list(self._prepared))
+        # Without a reserve, a part of the segment that is being written stands for it.
+        kept = 0 if ready else self._segment_bytes // 4
+        return Room(max(0, current.capacity - current.end - kept), ready)
 
     # Writing.
 
@@ -167,15 +171,21 @@ class Log:
 
     def _take(self, size: int, after: int) -> Segment:
         """A prepared segment with room for `size` bytes and a generation greater than `after`, else a new one."""
-        needed = records.SEGMENT_RECORD_BYTES + size
         with self._lock:
-            fitting = next((segment for segment in self._prepared if segment.capacity >= needed), None)
+            fitting = next((segment for segment in self._prepared if _capacity_of(segment) >= size), None)
             if fitting is not None:
                 self._prepared.remove(fitting)
         if fitting is None:
-            capacity = max(self._segment_bytes, (needed + 2 * _SLACK_BYTES) & -_SLACK_BYTES)
-            return self._fatal(self._segment_files.make, capacity)
+            return self._make(size)
         return fitting if fitting.generation > after else self._fatal(self._segment_files.recycle, fitting)
+
+    def _make(self, size: int) -> Segment:
+        """A new segment of the usual size, or a larger one for a record of `size` bytes."""
+        capacity = self._segment_bytes
+        needed = records.SEGMENT_RECORD_BYTES + size
+        if needed > capacity:
+            capacity = (needed + 2 * _SLACK_BYTES) & -_SLACK_BYTES
+        return self._fatal(self._segment_files.make, capacity)
 
     def _write(self, segment: Segment, items: list[Item]) -> None:
         """One write, one sync. Everything before it is durable already, and its records say so."""
@@ -263,19 +273,22 @@ class Log:
         recycled = self._fatal(self._segment_files.recycle, segment)
         self._keep_ready(recycled)
 
-    def prepare(self) -> None:
-        """Make the next segment and the reserve where they are missing. Raises DiskFull; the log goes on without."""
-        self._prepare(PREPARED)
+    def prepare(self, sizes: Sequence[int] = ()) -> None:
+        """Make the next segment and the reserve where they are missing, and what it takes for records of `sizes` to
+        fit. Raises DiskFull; the log goes on without."""
+        self._prepare(PREPARED, sizes)
 
     def prepare_reserve(self) -> None:
-        """The same for one segment only."""
+        """One segment only."""
         self._prepare(1)
 
-    def _prepare(self, wanted: int) -> None:
+    def _prepare(self, count: int, sizes: Sequence[int] = ()) -> None:
         with self._prepare_lock:
             self._check_alive()
-            while len(self._prepared) < wanted:
-                self._keep_ready(self._fatal(self._segment_files.make, self._segment_bytes))
+            while len(self._prepared) < count:
+                self._keep_ready(self._make(0))
+            while self.room.after(sizes) is None:
+                self._keep_ready(self._make(max(sizes)))
 
     def release_reserve(self) -> bool:
         """Remove a prepared segment for the sake of a snapshot; False where there is none."""
@@ -306,3 +319,8 @@ class Log:
     def close(self) -> None:
         for segment in (*self._index.segments, *self._prepared):
             segment.file.close()
+
+
+def _capacity_of(segment: Segment) -> int:
+    """Bytes of records that a prepared segment takes."""
+    return segment.capacity - records.SEGMENT_RECORD_BYTES

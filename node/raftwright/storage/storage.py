@@ -23,7 +23,8 @@ from raftwright.storage.errors import (
 )
 from raftwright.storage.files import Files, Lock
 from raftwright.storage.identity import StoreIdentity
-from raftwright.storage.log import Log
+from raftwright.storage.log import SEGMENT_BYTES_MIN, Log
+from raftwright.storage.room import Room
 from raftwright.storage.snapshot_io import SnapshotReader, SnapshotWriter
 from raftwright.storage.snapshots import Snapshots
 from raftwright.storage.transforms import transform_named
@@ -42,8 +43,8 @@ class StorageSettings:
     """How many bytes of the newest entries `recovered.tail` holds at most."""
 
     def __post_init__(self) -> None:
-        if self.segment_bytes < 4096 or self.segment_bytes % 8:
-            raise ValueError("segment_bytes must be at least 4096 and a multiple of 8")
+        if self.segment_bytes < SEGMENT_BYTES_MIN or self.segment_bytes % 8:
+            raise ValueError(f"segment_bytes must be at least {SEGMENT_BYTES_MIN} and a multiple of 8")
 
 
 class Storage:
@@ -269,9 +270,10 @@ class Storage:
         if newest is not None:
             self._log.compact(min(keep_from, newest.id.index + 1))
 
-    def prepare(self) -> None:
-        """Make the next segment and the reserve ahead of need. Raises DiskFull: the log goes on with what it has."""
-        self._log.prepare()
+    def prepare(self, sizes: Sequence[int] = ()) -> None:
+        """Make the next segment and the reserve ahead of need, and what it takes for records of `sizes` bytes to fit.
+        Raises DiskFull: the log goes on with what it has."""
+        self._log.prepare(sizes)
 
     def release_reserve(self) -> bool:
         """Give up a prepared segment so that a snapshot finds room; `prepare` remakes it. False if there is none."""
@@ -283,10 +285,9 @@ class Storage:
         return self._log.needs_prepare
 
     @property
-    def room_bytes(self) -> int:
-        """How much can be written before the reserve is used. The reserve is for hard state, no-ops, membership and
-        what leads to a snapshot, which frees space."""
-        return self._log.room_bytes
+    def room(self) -> Room:
+        """What can be written before the reserve is used."""
+        return self._log.room
 
     @property
     def log_bytes(self) -> int:
