@@ -1,11 +1,17 @@
-"""A state machine that one node runs in the place of `tests.machine.machines.Table`, and that is wrong once."""
+"""State machines that nodes run in the place of `tests.machine.machines.Table`: one is wrong once, and of the other no
+snapshot ends before a file is there."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from raftwright.server.machine import ApplyContext
 from tests.machine.machines import Append, Fail, Set, Table
 
 UNLUCKY = 13
+RELEASE = "SNAPSHOTS_MAY_END"
+"""The variable with the name of that file."""
 
 
 class WrongTable(Table):
@@ -17,3 +23,14 @@ class WrongTable(Table):
             self.applied += 1
             self.items[command.key] = [-UNLUCKY]
         return result
+
+
+class HeldTable(Table):
+    name = "Table"
+
+    def snapshot(self) -> Iterator[bytes]:
+        parts = super().snapshot()
+        yield next(parts)
+        while self.applied and not Path(os.environ[RELEASE]).exists():
+            yield b""
+        yield from parts

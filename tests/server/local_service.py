@@ -22,6 +22,7 @@ from raftwright.server.errors import (
     RequestTimeout,
     ServiceError,
     SessionExpired,
+    StateDiverged,
     StoreKept,
 )
 from raftwright.server.http import ClientServer
@@ -50,6 +51,8 @@ class LocalService:
         self.state = ReplicatedState(self.machine, applied=FOUNDED)
         self.settings = settings
         self.refusing: ServiceError | None = None
+        self.is_wrong = False
+        """Its state is not the majority's."""
         self.unready: str | None = None
         self.holding = False
         self.held: list[asyncio.Future[Any]] = []
@@ -113,9 +116,15 @@ class LocalService:
         await asyncio.sleep(0)
         if self.refusing is not None:
             raise self.refusing
+        self.check_state()
         return await self.wait_applied(min_index)
 
+    def check_state(self) -> None:
+        if self.is_wrong:
+            raise StateDiverged(leader="127.0.0.1:7009")
+
     async def wait_applied(self, min_index: int) -> int:
+        self.check_state()
         self.waiting += 1
         for _ in range(self.patience):
             if self.applied_index >= min_index:

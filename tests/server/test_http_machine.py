@@ -33,6 +33,16 @@ async def test_a_command_is_named_with_its_fields_and_answers_with_its_result() 
         assert server.service.barriers == 1
 
 
+@pytest.mark.parametrize("asked", ["", "?consistency=lease", "?consistency=stale"])
+async def test_a_machine_that_went_wrong_is_not_asked(asked: str) -> None:
+    async with running(AdaptedMachine(Table())) as server:
+        await propose(server, {"command": "append", "fields": {"key": "a", "values": [1]}})
+        server.service.is_wrong = True
+        heard = await query(server, "a", "/v1/query" + asked)
+        assert (heard.status, heard.kind) == (503, "state-diverged")
+        assert (await propose(server, {"command": "append", "fields": {"key": "a", "values": [2]}})).status == 200
+
+
 async def test_an_exception_of_the_machine_is_told_with_its_class() -> None:
     async with running(AdaptedMachine(Table())) as server:
         heard = await propose(server, {"command": "fail", "fields": {"how": "value", "text": "no luck"}})

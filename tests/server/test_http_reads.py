@@ -195,3 +195,53 @@ async def test_a_frame_whose_index_does_not_come_is_a_timeout() -> None:
         await client.send(RequestFrame(1, None, [Read("k", STALE, None, 99)]))
         part, problem = await client.problem()
         assert (part, problem.status) == ("reads", 504)
+
+
+# -- a state that is wrong --------------------------------------------------------------------------------------
+
+ASKED = [
+    "",
+    "?consistency=lease",
+    "?consistency=stale",
+    "?consistency=stale&min_index=2",
+    "?consistency=stale&max_staleness=9",
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/kv/k", "/v1/kv"])
+@pytest.mark.parametrize("asked", ASKED)
+async def test_a_node_in_the_minority_answers_no_read_of_any_kind_and_takes_writes(path: str, asked: str) -> None:
+    async with running() as server:
+        await ready(server)
+        server.service.staleness = 0.0
+        server.service.is_wrong = True
+        heard = await server.ask("GET", path + asked)
+        assert (heard.status, heard.kind, heard.json["leader"]) == (503, "state-diverged", "127.0.0.1:7009")
+        assert heard.headers["retry-after"] == "1"
+        assert (await server.ask("PUT", "/v1/kv/k", b"w")).status == 200
+        server.service.is_wrong = False
+        assert (await server.ask("GET", "/v1/kv/k" + asked)).body == b"w"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Read("k"),
+        Read("k", consistency=LEASE),
+        Read("k", consistency=STALE),
+        Read("k", consistency=STALE, min_index=2),
+        Read("k", consistency=STALE, min_index=9),
+        Read("k", consistency=STALE, max_staleness_s=9.0),
+    ],
+)
+async def test_a_node_in_the_minority_answers_no_read_of_a_stream(read: Read) -> None:
+    async with running() as server, peer(server) as stream:
+        await ready(server)
+        server.service.staleness = 0.0
+        server.service.is_wrong = True
+        await stream.send(RequestFrame(1, reads=[read]))
+        part, problem = await stream.problem()
+        assert part == "reads"
+        assert (problem.type.rpartition("/")[2], problem.status) == ("state-diverged", 503)
+        await stream.send(RequestFrame(2, writes=puts(1, ("k", b"w"))))
+        assert isinstance(await stream.reply(), WriteReply)

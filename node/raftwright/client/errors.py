@@ -179,7 +179,7 @@ _MEMBERSHIP = (
     "transfer-failed",
     "already-bootstrapped",
 )
-_UNAVAILABLE = ("no-leader", "proposal-dropped", "shutting-down", "not-serving")
+_UNAVAILABLE = ("no-leader", "proposal-dropped", "shutting-down", "not-serving", "state-diverged")
 _BY_KIND = {error.kind: error for error in _ERRORS} | dict.fromkeys(_UNAVAILABLE, Unavailable)
 
 RETRIED_KINDS = frozenset(

@@ -300,7 +300,7 @@ class Session:
             group.trouble = error
             self._held[group] = None
             after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
-            yield Retry(group, after_s, elsewhere=kind in ("shutting-down", "not-serving"))
+            yield Retry(group, after_s, elsewhere=kind in ("shutting-down", "not-serving", "state-diverged"))
         else:
             self._settle(group)
             if group.uncertain:

@@ -33,6 +33,7 @@ from raftwright.server.checks import ReplicaChecks
 from raftwright.server.control import Control
 from raftwright.server.effects import Effects, SnapshotJob
 from raftwright.server.election_timeouts import ElectionTimeouts
+from raftwright.server.errors import StateDiverged
 from raftwright.server.membership_requests import Call
 from raftwright.server.policies import SnapshotPolicy
 from raftwright.server.proposing import Proposer
@@ -239,6 +240,16 @@ class Driver:
             return False
         return now < self.raft.lease_until
 
+    def wrong_state(self) -> StateDiverged | None:
+        """What a read is answered while the state here is known not to be that of the majority."""
+        if self.checks.divergence is None:
+            return None
+        raft = self.raft
+        leader = None if self.is_leader else raft.membership.members.get(raft.leader_id or 0)
+        address = None if leader is None else leader.addresses.client
+        text = "its state is being replaced by the leader's; until then it answers no reads, and forwards writes"
+        return StateDiverged(text, leader=address)
+
     def staleness_s(self, now: float) -> float:
         """How long ago at most what is applied here was up to date; infinity if that is not known."""
         return float("inf") if self.is_restoring else now - self.reads.fresh_at
@@ -275,6 +286,8 @@ class Driver:
         self._take_ready(now, effects)
         self._apply(now, effects)
         self.checks.run(now, effects)
+        if (wrong := self.wrong_state()) is not None:
+            self.reads.fail(wrong, effects)
         self.control.settle(now, wall_ms, effects)
         self.rounds.start(effects)
         self._settle_room(effects)

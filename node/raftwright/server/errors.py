@@ -104,6 +104,14 @@ class NotServing(ServiceError):
     retry_after_s = 1.0
 
 
+class StateDiverged(ServiceError):
+    """A read at a node in the minority (`server/checks.py`): what it would be answered from is wrong."""
+
+    kind, title, status = "state-diverged", "The state of this node is not that of the majority", 503
+    outcome: Outcome = "none"
+    retry_after_s = 1.0
+
+
 # Refusals of calls about members and the leader: nothing has happened.
 
 
@@ -195,6 +203,7 @@ ERRORS: dict[str, type[ServiceError]] = {
         CommandTooLarge,
         ShuttingDown,
         NotServing,
+        StateDiverged,
         SnapshotFailed,
         ChangePending,
         MembershipOutdated,

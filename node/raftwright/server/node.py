@@ -351,7 +351,12 @@ class Node:
     async def read_barrier(self, min_index: int = 0) -> int:
         return await self._read(Driver.read, min_index)
 
+    def check_state(self) -> None:
+        if self.driver is not None and (wrong := self.driver.wrong_state()) is not None:
+            raise wrong
+
     async def wait_applied(self, min_index: int) -> int:
+        self.check_state()
         if self.state.applied_index >= min_index:
             return self.state.applied_index
         return await self._read(Driver.read_applied, min_index)
@@ -361,7 +366,9 @@ class Node:
         token: Future[int] = glue.loop.create_future()
         ask(driver, token, clock.now(), min_index)
         glue.poke()
-        return await token
+        index = await token
+        self.check_state()  # it may be known since the read was answered
+        return index
 
     def holds_lease(self) -> bool:
         return self.driver is not None and self.driver.holds_lease(clock.now())
@@ -386,10 +393,8 @@ class Node:
         raft = self.driver.raft
         if raft.leader_id is None:
             return "no leader is known"
-        if self.driver.checks.divergence is not None:
-            return wrong_state(self.driver.checks)
         if self.driver.is_restoring:
-            return "a snapshot is being restored"
+            return wrong_state(self.driver.checks) or "a snapshot is being restored"
         if self.state.applied_index < raft.commit_index - 10_000:
             return f"{raft.commit_index - self.state.applied_index} committed entries are not applied yet"
         return None

@@ -77,7 +77,9 @@ async def read_as_asked(api: Api | Reader, wish: Wish, read: Callable[[], T]) ->
 
 
 def must_have_state(api: Api | Reader) -> None:
-    """NotServing where nothing is applied yet, not even a first membership: there every key would seem absent."""
+    """NotServing where nothing is applied yet, not even a first membership: there every key would seem absent;
+    StateDiverged where it is wrong."""
+    api.service.check_state()
     if api.service.applied_index == 0:
         raise NotServing("this node has no state yet")
 

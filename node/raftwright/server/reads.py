@@ -125,6 +125,16 @@ class Reads:
                 error = NoLeader()
             effects.reads.append(ReadDone(tokens=batch.tokens, error=error))
 
+    def fail(self, error: ServiceError, effects: Effects) -> None:
+        """Answer all of them so: nothing here may be read."""
+        if self.count:
+            asked = (batch for batches in self._asked.values() for batch in batches)
+            for batch in [*self._waiting, *asked, *(entry[2] for entry in self._unapplied)]:
+                effects.reads.append(ReadDone(tokens=batch.tokens, error=error))
+            self._waiting, self._unapplied = [], []
+            self._asked.clear()
+            self.count = 0
+
     @staticmethod
     def _sift(batches: list[_Batch], now: float, late: list[_Batch]) -> list[_Batch]:
         late.extend(batch for batch in batches if batch.deadline <= now)

@@ -53,12 +53,17 @@ class Service(Protocol):
 
     async def read_barrier(self, min_index: int = 0) -> int:
         """Returns once a read of the local state is linearizable (§6.4) and has `min_index`: the index that it
-        reflects. Concurrent callers share rounds. RequestTimeout if that takes too long."""
+        reflects. Concurrent callers share rounds. RequestTimeout if that takes too long; StateDiverged."""
+        ...
+
+    def check_state(self) -> None:
+        """Raises StateDiverged while the local state is known not to be that of the majority. Ask where a read is
+        answered without waiting for anything: what waits, here, asks itself."""
         ...
 
     async def wait_applied(self, min_index: int) -> int:
         """Returns once the local state has `min_index`, however old it is otherwise: the index that it reflects.
-        RequestTimeout if that takes too long."""
+        RequestTimeout if that takes too long; StateDiverged."""
         ...
 
     def holds_lease(self) -> bool:
