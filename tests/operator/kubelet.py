@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from raftwright_operator.kube import Kube, KubeError, Object, path_of
 from raftwright_operator.names import CLIENT_PORT, LABEL_CLUSTER, LABEL_VOTER, PEER_PORT, claim_name
 
 PERIOD_S = 0.1
-NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3}
+NODE_SETTINGS: Mapping[str, Any] = {"shutdown_timeout_s": 0.3, "segment_bytes_max": 1 << 20}
 
 
 class NodeProcess:
@@ -92,20 +92,21 @@ class Kubelet:
     async def turn(self) -> None:
         sets = await self._list("StatefulSet")
         pods = await self._list("Pod")
-        for found in sets:
-            its_own = [pod for pod in pods if _selects(found, pod)]
-            if "deletionTimestamp" in found["metadata"]:
-                await self._orphan(found, its_own)
-            else:
-                await self._scale(found, its_own)
+        await _all(self._control(found, [pod for pod in pods if _selects(found, pod)]) for found in sets)
         pods = await self._list("Pod")
-        for pod in pods:
-            await self._run_pod(pod, {found["metadata"]["uid"] for found in sets})
+        uids = {found["metadata"]["uid"] for found in sets}
+        await _all(self._run_pod(pod, uids) for pod in pods)
         await self._bind_claims(pods)
         await self._collect({found["metadata"]["uid"] for found in await self._list("RaftCluster")})
         await self._count_budgets(pods)
 
     # The StatefulSets' controller
+
+    async def _control(self, found: Object, its_own: Iterable[Object]) -> None:
+        if "deletionTimestamp" in found["metadata"]:
+            await self._orphan(found, its_own)
+        else:
+            await self._scale(found, its_own)
 
     async def _scale(self, found: Object, its_own: Iterable[Object]) -> None:
         meta, spec = found["metadata"], found["spec"]
@@ -197,19 +198,20 @@ class Kubelet:
 
     async def _bind_claims(self, pods: Iterable[Object]) -> None:
         used = {claim_name(pod["metadata"]["name"]) for pod in pods}
-        for claim in await self._list("PersistentVolumeClaim"):
-            meta = claim["metadata"]
-            wanted = claim["spec"]["resources"]["requests"]
-            if "deletionTimestamp" in meta:
-                if meta["name"] not in used:
-                    change = {"metadata": {"finalizers": None}}
-                    await self._kube.patch("PersistentVolumeClaim", self._namespace, meta["name"], change)
-                    await asyncio.to_thread(shutil.rmtree, self._directory / meta["uid"], ignore_errors=True)
-            elif (claim.get("status") or {}).get("capacity") != wanted:
-                status = {"status": {"phase": "Bound", "capacity": wanted}}
-                await self._kube.patch(
-                    "PersistentVolumeClaim", self._namespace, meta["name"], status, subresource="status"
-                )
+        claims = await self._list("PersistentVolumeClaim")
+        await _all(self._bind(claim, is_used=claim["metadata"]["name"] in used) for claim in claims)
+
+    async def _bind(self, claim: Object, *, is_used: bool) -> None:
+        meta = claim["metadata"]
+        wanted = claim["spec"]["resources"]["requests"]
+        if "deletionTimestamp" in meta:
+            if not is_used:
+                change = {"metadata": {"finalizers": None}}
+                await self._kube.patch("PersistentVolumeClaim", self._namespace, meta["name"], change)
+                await asyncio.to_thread(shutil.rmtree, self._directory / meta["uid"], ignore_errors=True)
+        elif (claim.get("status") or {}).get("capacity") != wanted:
+            status = {"status": {"phase": "Bound", "capacity": wanted}}
+            await self._kube.patch("PersistentVolumeClaim", self._namespace, meta["name"], status, subresource="status")
 
     async def _orphan(self, found: Object, its_own: Iterable[Object]) -> None:
         """A set is deleted without its pods: they lose their owner, and it may go."""
@@ -231,22 +233,24 @@ class Kubelet:
                     await self._kube.delete(kind, self._namespace, meta["name"], uid=meta["uid"])
 
     async def _count_budgets(self, pods: list[Object]) -> None:
-        for found in await self._list("PodDisruptionBudget"):
-            wanted = {LABEL_CLUSTER: found["metadata"]["name"], LABEL_VOTER: "true"}
-            voters = [pod for pod in pods if wanted.items() <= pod["metadata"]["labels"].items()]
-            healthy = sum(_is_ready(pod) for pod in voters)
-            least = found["spec"]["minAvailable"]
-            status = {
-                "observedGeneration": found["metadata"]["generation"],
-                "currentHealthy": healthy,
-                "desiredHealthy": least,
-                "expectedPods": len(voters),
-                "disruptionsAllowed": max(0, healthy - least),
-            }
-            if any((found.get("status") or {}).get(name) != value for name, value in status.items()):
-                name = found["metadata"]["name"]
-                change = {"status": status}
-                await self._kube.patch("PodDisruptionBudget", self._namespace, name, change, subresource="status")
+        await _all(self._count(found, pods) for found in await self._list("PodDisruptionBudget"))
+
+    async def _count(self, found: Object, pods: list[Object]) -> None:
+        name = found["metadata"]["name"]
+        wanted = {LABEL_CLUSTER: name, LABEL_VOTER: "true"}
+        voters = [pod for pod in pods if wanted.items() <= pod["metadata"]["labels"].items()]
+        healthy = sum(_is_ready(pod) for pod in voters)
+        least = found["spec"]["minAvailable"]
+        status = {
+            "observedGeneration": found["metadata"]["generation"],
+            "currentHealthy": healthy,
+            "desiredHealthy": least,
+            "expectedPods": len(voters),
+            "disruptionsAllowed": max(0, healthy - least),
+        }
+        if any((found.get("status") or {}).get(key) != value for key, value in status.items()):
+            change = {"status": status}
+            await self._kube.patch("PodDisruptionBudget", self._namespace, name, change, subresource="status")
 
     async def _list(self, kind: str) -> list[Object]:
         found, _ = await self._kube.list(kind, self._namespace)
@@ -258,6 +262,13 @@ class Kubelet:
         except KubeError as error:
             if not error.is_conflict:
                 raise
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """At once; all have ended when it returns, and the first error is raised."""
+    for answer in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
 
 
 def address_of(namespace: str, pod: str) -> str:
