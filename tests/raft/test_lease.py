@@ -219,3 +219,25 @@ def test_a_lease_by_the_leaders_own_election_timeout_is_not_safe(monkeypatch: py
     monkeypatch.setattr(lease, "counted_s", lambda settings, _: counted_s(settings, settings.election_timeout_s))
     with pytest.raises(AssertionError, match=r"within the lease|and a lease"):
         lead_and_be_cut_off(UNEQUAL[0])
+
+
+def restart_with_shorter_timeouts(after_s: float) -> None:
+    """The voters that a leader's lease counts on are stopped, and start again with a shorter election timeout."""
+    cluster = Cluster(3, settings=RaftSettings(election_timeout_s=2.0))
+    cluster.elect(1)
+    cluster.run(0.5)
+    cluster.cut_off(1)
+    for voter in (2, 3):
+        cluster.crash(voter)
+    cluster.election_timeouts_s = {2: 0.3, 3: 0.3}
+    cluster.run(after_s)
+    for voter in (2, 3):
+        cluster.start(voter)
+    assert pass_time(cluster, 1, 4.0)
+
+
+def test_who_restarts_with_a_shorter_election_timeout_must_wait_until_the_longer_one_is_over() -> None:
+    """As `server/election_timeouts.py` does, by what the store remembers."""
+    restart_with_shorter_timeouts(2.0)
+    with pytest.raises(AssertionError, match=r"within the lease|and a lease"):
+        restart_with_shorter_timeouts(0.0)

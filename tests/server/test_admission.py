@@ -15,6 +15,8 @@ from raftwright.server.errors import AlreadyBootstrapped, InvalidRequest
 from raftwright.server.parts import open_storage
 from raftwright.server.settings import NodeSettings
 from raftwright.server.wire import PeerHello
+from raftwright.storage import identity as identities
+from raftwright.storage.errors import DiskFull
 
 CLUSTER = "c" * 32
 
@@ -213,6 +215,10 @@ async def test_a_first_membership_that_cannot_be_is_refused(tmp_path: Path) -> N
         "two members have the same name": BootstrapRequest(
             cluster_id="some-cluster", members=[*good.members, good.members[1]]
         ),
+        "two members have the same address for members": BootstrapRequest(
+            cluster_id="some-cluster",
+            members=[good.members[0], replace(good.members[1], addresses=good.members[0].addresses)],
+        ),
         "is not among the members": BootstrapRequest(cluster_id="some-cluster", members=good.members[1:]),
         "no member has a vote": BootstrapRequest(
             cluster_id="some-cluster",
@@ -225,4 +231,23 @@ async def test_a_first_membership_that_cannot_be_is_refused(tmp_path: Path) -> N
     for why, request in bad.items():
         with pytest.raises(InvalidRequest, match=why):
             founding_of(request, node.identity)
+    await node.close()
+
+
+async def test_a_full_disk_keeps_a_member_from_learning_and_from_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Candidate(tmp_path)
+    await asyncio.sleep(0)
+    await node.admission.adopt(node.hello())
+
+    def full(*_: object) -> None:
+        raise DiskFull("store.json.tmp", "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(identities, "save_copy", full)
+        await node.admission.learn_founding("d" * 32)
+        assert node.storage.identity.founding is None
+    await node.admission.learn_founding("c" * 32)
+    assert node.identity.founding == "c" * 32
     await node.close()

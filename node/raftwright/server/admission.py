@@ -25,6 +25,7 @@ from raftwright.server.membership_requests import Addition
 from raftwright.server.peers import LocalIdentity
 from raftwright.server.settings import NodeSettings
 from raftwright.server.wire import PROTOCOL, PeerHello
+from raftwright.storage.errors import DiskFull
 from raftwright.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -136,10 +137,16 @@ class Admission:
             self._become(hello.cluster_id, hello.to_member_id)
 
     async def learn_founding(self, founding: str) -> None:
-        """What this node's cluster was founded as, from another member: durable on return. Once known it stays."""
+        """What this node's cluster was founded as, from another member: durable on return, where the disk has room.
+        Once known it stays."""
         async with self._lock:
-            if self._identity.cluster_id is not None and self._identity.founding is None:
+            if self._identity.cluster_id is None or self._identity.founding is not None:
+                return
+            try:
                 await self._write(partial(self._storage.save_identity, None, None, None, founding))
+            except DiskFull as error:
+                _log.warning("%s; what the cluster was founded as is learned another time", error)
+            else:
                 self._identity.founding = founding
 
     async def _write(self, work: Callable[[], object]) -> None:
@@ -202,6 +209,8 @@ def founding_of(request: BootstrapRequest, identity: LocalIdentity) -> Founding:
     for what in ("name", "store_id"):
         if len({getattr(member, what) for member in members}) != len(members):
             raise InvalidRequest(f"two members have the same {what}")
+    if len({member.addresses.peer for member in members}) != len(members):
+        raise InvalidRequest("two members have the same address for members")
     if not any(member.role == "voter" for member in members):
         raise InvalidRequest("no member has a vote")
     own = next((member for member in members if member.store_id == identity.store_id), None)
