@@ -1,9 +1,9 @@
 """§4.1 Why a leader changes no membership before it committed in its own term, shown by leaving that out.
 
 Single-server changes need the rule: without it two leaders of different terms each commit a change, the bug found in
-2015, for {2, 3, 4} and {1, 2, 3, 4, 5} have majorities without a common voter. Joint changes (§4.3) are safe without it,
-so no run of the simulator can show that it is missing; it is kept because the dissertation has it. Why they are: let A
-be the newest membership in the log of a leader of term T, and committed, for else it changes nothing. By leader
+2015, for {2, 3, 4} and {1, 2, 3, 4, 5} have majorities without a common voter. Joint changes (§4.3) are safe without
+it; it is kept because the dissertation has it, and the simulator looks at the rule itself. Why they are: let A be the
+newest membership in the log of a leader of term T, and committed, for else it changes nothing. By leader
 completeness (§3.6.3) no newer one was committed in a term before T. Whatever was begun from A since is joint with A, or
 has its voters, and so has what this leader begins: all of them elect and commit with a majority of A. Any two of those
 share a voter, who holds the newer entry or knows the newer term, and refuses the older one.
