@@ -61,7 +61,7 @@ def origin(first: int, count: int, sessions: str) -> Origin:
     return Origin(session=blake2b(b"%d" % first, digest_size=16).digest(), count=count, opens=True)
 
 
-def time_restart(directory: Path) -> float:
+def time_restart(directory: Path, last_key: str) -> float:
     command = [sys.executable, "-m", "raftwright", "node", "--name", "n1", "--data-dir", str(directory)]
     started = time.monotonic()
     node = subprocess.Popen(
@@ -71,7 +71,7 @@ def time_restart(directory: Path) -> float:
         while True:
             try:
                 urllib.request.urlopen(f"http://{CLIENT}/readyz", timeout=5).close()
-                urllib.request.urlopen(f"http://{CLIENT}/v1/kv/key000999999", timeout=30).close()
+                urllib.request.urlopen(f"http://{CLIENT}/v1/kv/{last_key}", timeout=30).close()
                 return time.monotonic() - started
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 if node.poll() is not None:
@@ -92,7 +92,8 @@ def main() -> None:
         try:
             make_log(directory, options.commands, commands_an_entry, sessions)
             size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-            times = sorted(time_restart(directory) for _ in range(options.runs))
+            last_key = f"key{options.commands - 1:09}"
+            times = sorted(time_restart(directory, last_key) for _ in range(options.runs))
             median = times[len(times) // 2]
             print(
                 f"{options.commands:,} commands in entries of {commands_an_entry}, sessions: {sessions}:"

@@ -104,6 +104,8 @@ class Sessions:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self.bytes = 0
         """The sum of `Session.size`."""
+        self._expires_after_ms = 0
+        """Up to this log time surely nothing expires."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -114,7 +116,7 @@ class Sessions:
         if session is None:
             return Verdict.FRESH if origin.opens else Verdict.EXPIRED
         records = session.records
-        if not records or records[-1].end <= origin.first_seq:
+        if not records or records[-1].first_seq + records[-1].count <= origin.first_seq:
             return Verdict.FRESH if origin.first_seq >= session.forgotten_below else Verdict.EXPIRED
         position = _position(records, origin.first_seq)
         if position < len(records):
@@ -142,38 +144,52 @@ class Sessions:
 
     def expire(self, time_ms: int) -> None:
         """Forget sessions last used more than `RETENTION_MS` before `time_ms`."""
+        if time_ms <= self._expires_after_ms:
+            return
         sessions = self._sessions
-        while sessions and next(iter(sessions.values())).last_time_ms < time_ms - RETENTION_MS:
+        oldest_ms = time_ms
+        while sessions:
+            oldest_ms = next(iter(sessions.values())).last_time_ms
+            if oldest_ms >= time_ms - RETENTION_MS:
+                break
             self._forget_oldest()
+            oldest_ms = time_ms
+        self._expires_after_ms = oldest_ms + RETENTION_MS  # who is used later goes later, and log time only rises
 
     def _use(self, origin: Origin, session: Session, time_ms: int, record: Record | None) -> None:
         records = session.records
         size = session.size
         # What a blob says of itself cannot be acknowledged yet.
-        forgotten_below = max(session.forgotten_below, min(origin.acked_below, origin.first_seq))
+        acked_below = origin.acked_below if origin.acked_below < origin.first_seq else origin.first_seq
+        forgotten_below = acked_below if acked_below > session.forgotten_below else session.forgotten_below
         if record is not None:
             position = _position(records, record.first_seq)
-            records = (*records[:position], record, *records[position:])
-            size += record.size
+            records = (*records[:position], record, *records[position:]) if records else (record,)
+            size += RECORD_BYTES + len(record.results)
         drop = 0
         over = len(records) - RECORDS_A_SESSION_MAX
         for old in records:  # ends ascend, so what goes is the beginning
-            end = old.end
+            end = old.first_seq + old.count
             too_large = size > BYTES_A_SESSION_MAX and drop < len(records) - 1
             if end > forgotten_below and drop >= over and not too_large:
                 break
             forgotten_below = max(forgotten_below, end)
-            size -= old.size
+            size -= RECORD_BYTES + len(old.results)
             drop += 1
-        self._put(origin.session, Session(time_ms, forgotten_below, size, records[drop:]))
+        if drop:
+            records = records[drop:]
+        self._put(origin.session, Session(time_ms, forgotten_below, size, records))
         while (self.bytes > BYTES_MAX or len(self._sessions) > SESSIONS_MAX) and len(self._sessions) > 1:
             self._forget_oldest()
 
     def _put(self, session_id: bytes, session: Session) -> None:
         before = self._sessions.get(session_id)
-        self.bytes += session.size - (before.size if before else 0)
         self._sessions[session_id] = session
-        self._sessions.move_to_end(session_id)
+        if before is None:
+            self.bytes += session.size  # and it is the newest by being new
+        else:
+            self.bytes += session.size - before.size
+            self._sessions.move_to_end(session_id)
 
     def _forget_oldest(self) -> None:
         _, session = self._sessions.popitem(last=False)

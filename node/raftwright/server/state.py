@@ -145,8 +145,8 @@ class ReplicatedState:
         waiting: list[Any] = []
         for entry in entries:
             # An entry that begins a new span of log time makes a digest: that is for `apply`.
-            commands = self._plain_commands(entry) if entry.time_ms < digest.span_ends else None
-            if commands is None:
+            blobs = _blobs_of(entry) if entry.time_ms < digest.span_ends else None
+            if blobs is None:
                 self._run_waiting(waiting, entry)
                 waiting = []
                 count += sum(outcome.origin.count for outcome in self.apply(entry))
@@ -156,8 +156,15 @@ class ReplicatedState:
             if entry.time_ms > self.time_ms:
                 self.time_ms = entry.time_ms
                 self.sessions.expire(entry.time_ms)
-            waiting += commands
-            count += len(commands)
+            for blob in blobs:
+                count += blob.origin.count
+                commands = self._plain_commands(blob)
+                if commands is not None:
+                    waiting += commands
+                    continue
+                self._run_waiting(waiting, entry)
+                waiting = []
+                self._apply_any_blob(blob, None, ApplyContext(index, entry.term, self.time_ms))
             self.applied_index = index
             self.applied_term = entry.term
             digest.size += len(entry.payload)
@@ -168,25 +175,15 @@ class ReplicatedState:
         self._run_waiting(waiting, entries[-1])
         return count
 
-    def _plain_commands(self, entry: Entry) -> list[Any] | None:
-        """The commands of an entry without sessions and without faults; None of any other."""
-        if entry.kind != _COMMANDS or entry.version != PAYLOAD_VERSION:
+    def _plain_commands(self, blob: Blob) -> list[Any] | None:
+        """The commands of a blob without a session and without faults; None of any other."""
+        if blob.origin.session:
             return None
-        blobs = decode_payload(entry.payload)
-        if isinstance(blobs, InvalidPayload):
+        try:
+            commands = self.machine.decode(blob.data)
+        except InvalidCommand:
             return None
-        found: list[Any] = []
-        for blob in blobs:
-            if blob.origin.session:
-                return None
-            try:
-                commands = self.machine.decode(blob.data)
-            except InvalidCommand:
-                return None
-            if len(commands) != blob.origin.count:
-                return None
-            found += commands
-        return found
+        return commands if len(commands) == blob.origin.count else None
 
     def _run_waiting(self, commands: list[Any], last: Entry) -> None:
         if commands:
@@ -205,12 +202,13 @@ class ReplicatedState:
         context = ApplyContext(entry.index, entry.term, self.time_ms)
         outcomes = []
         for position, blob in enumerate(blobs):
-            commands = decoded[position] if decoded else None
-            if blob.origin.session:
-                outcomes.append(self._apply_session_blob(blob, commands, context))
-            else:
-                outcomes.append(self._apply_blob(blob, commands, context))
+            outcomes.append(self._apply_any_blob(blob, decoded[position] if decoded else None, context))
         return outcomes
+
+    def _apply_any_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
+        if blob.origin.session:
+            return self._apply_session_blob(blob, commands, context)
+        return self._apply_blob(blob, commands, context)
 
     def _apply_session_blob(self, blob: Blob, commands: list[Any] | None, context: ApplyContext) -> BlobOutcome:
         """Run the blob unless it ran before, and keep its results for retries (§6.3)."""
@@ -335,6 +333,14 @@ class ReplicatedState:
 
 
 _VERSIONS = {SYSTEM_SECTION: SYSTEM_SECTION_VERSION, SESSIONS_SECTION: sessions_module.VERSION}
+
+
+def _blobs_of(entry: Entry) -> list[Blob] | None:
+    """The blobs of an entry of commands that can be decoded; None of any other."""
+    if entry.kind != _COMMANDS or entry.version != PAYLOAD_VERSION:
+        return None
+    blobs = decode_payload(entry.payload)
+    return None if isinstance(blobs, InvalidPayload) else blobs
 
 
 def _check_digest(digest: StateDigest | None, known: Mapping[int, tuple[str, bytes]] | None) -> None:
