@@ -8,14 +8,16 @@ from raftwright_operator.actions import (
     AddMembers,
     ApplyBudget,
     DiscardStore,
+    GrowSet,
     Joiner,
     LabelPods,
     RemoveMembers,
     ReplaceMember,
     RestartPod,
+    ShrinkSet,
     Wait,
 )
-from raftwright_operator.observed import Observed
+from raftwright_operator.observed import Hibernation, Observed
 from raftwright_operator.plan import reasons
 from tests.operator import support as s
 
@@ -141,6 +143,62 @@ def removed(**changes: object) -> Observed:
     """db-2 is wanted again, and has the volume of a member that was removed."""
     seen = s.with_pod(s.without_members(s.silent(s.settled(3), "db-2"), 3), "db-2", voter_label=False)
     return s.with_nodes(seen, {"db-2": s.node_of("db-2", state="removed", **changes)})
+
+
+# A claim is deleted by hand while its pod runs
+
+
+def going(seen: Observed, *pods: str) -> Observed:
+    for pod in pods:
+        seen = s.with_volume(seen, pod, terminating=True)
+    return seen
+
+
+@pytest.mark.parametrize("voters", [1, 2])
+def test_a_claim_that_goes_takes_no_only_copy_along(voters: int) -> None:
+    seen = going(s.settled(voters), "db-0")
+    assert s.waits_for(s.step(s.spec(voters), seen)) == reasons.VOLUME_GOING
+    outdated = s.with_set(seen, "voters", update_revision=s.NEW)
+    if voters == 1:
+        assert s.waits_for(s.step(s.spec(voters), outdated)) == reasons.VOLUME_GOING
+    found = s.concern_of(s.spec(voters), seen, reasons.VOLUME_GOING)
+    assert "three voters or more" in found.message
+    assert isinstance(s.step(s.spec(3), seen), GrowSet)
+    assert isinstance(s.step(s.spec(3), going(s.settled(3), "db-2")), RestartPod)
+
+
+def test_a_pod_that_does_not_run_keeps_a_claim_that_goes_while_no_leader_is_known() -> None:
+    seen = s.without_leader(s.broken(s.with_set(s.settled(3), "voters", update_revision=s.NEW), "db-2"))
+    assert s.same(s.step(s.spec(), seen), RestartPod(pod="db-2", uid="uid-db-2", evict=False, why=""))
+    assert s.waits_for(s.step(s.spec(), going(seen, "db-2"))) == reasons.NO_LEADER
+
+
+def test_voters_are_not_removed_before_those_that_stay_have_volumes_that_last() -> None:
+    seen = replace(s.led_by(going(s.settled(3), "db-0"), 2), budget=2)
+    found = s.step(s.spec(1), seen)
+    assert s.same(found, RestartPod(pod="db-0", uid="uid-db-0", evict=True, why=""))
+    going_to_two = s.step(s.spec(3), replace(going(s.settled(5), "db-0"), budget=4, budget_ready_for="10 remove 4, 5"))
+    assert isinstance(going_to_two, RemoveMembers)
+    both = s.lost_volume(going(s.settled(3), "db-0"), "db-1")
+    assert isinstance(s.step(s.spec(1), both), ReplaceMember)
+
+
+@pytest.mark.parametrize(
+    ("seen", "sleeps"),
+    [
+        pytest.param(going(s.settled(1), "db-0"), False, id="of one"),
+        pytest.param(going(s.settled(3), "db-0"), True, id="of three one"),
+        pytest.param(going(s.settled(3), "db-0", "db-1"), False, id="of three two"),
+        pytest.param(s.without_leader(going(s.settled(3), "db-0", "db-1")), False, id="of three two, and no leader"),
+        pytest.param(s.lost_volume(going(s.settled(3), "db-0"), "db-1"), False, id="of three one, and one was lost"),
+        pytest.param(s.with_members(going(s.settled(3), "db-0"), joint=True), False, id="a joint change"),
+    ],
+)
+def test_nobody_sleeps_where_too_few_volumes_would_be_left(seen: Observed, sleeps: bool) -> None:
+    seen = replace(seen, hibernation=Hibernation(voters=len(seen.recorded_voters), non_voting=0))
+    found = s.step(s.spec(0), seen)
+    assert isinstance(found, ShrinkSet) is sleeps
+    assert sleeps or s.waits_for(found) == reasons.VOLUME_GOING
 
 
 def test_a_removed_store_is_set_aside() -> None:

@@ -72,8 +72,13 @@ def _volumes(facts: Facts) -> Iterator[Concern]:
     lost = [member.name for member in facts.members if facts.has_lost_volume(member)]
     if lost:
         yield _degraded(reasons.VOLUME_LOST, f"The volumes of {listed(lost)} were lost: these members are replaced")
+
+
+def _volumes_going(facts: Facts) -> Iterator[Concern]:
     going = sorted({member.name for member in facts.members if facts.is_claim_going(member.name)})
-    if going:
+    if going and rolling.is_only_copy(facts):
+        yield _degraded(reasons.VOLUME_GOING, rolling.only_copy(facts))
+    elif going:
         yield _degraded(
             reasons.VOLUME_GOING,
             f"The claims of {listed(going)} are being deleted: they go as their pods are restarted, one by one",
@@ -137,7 +142,7 @@ def _foreign_members(facts: Facts) -> Iterator[Concern]:
         yield Concern(condition=EVENT, reason=reasons.FOREIGN_MEMBERS, message=message)
 
 
-_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = (_names_taken, _resisting, _volumes_refused)
+_ASLEEP: tuple[Callable[[Facts], Iterator[Concern]], ...] = (_names_taken, _resisting, _volumes_refused, _volumes_going)
 _AWAKE: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
     _founding,
     _no_leader,

@@ -153,6 +153,11 @@ class Facts:
             and node.store_id != member.store_id
         )
 
+    def is_empty(self, pod: str) -> bool:
+        """The node in this pod says that its store knows no cluster."""
+        node = self.nodes.get(pod)
+        return node is not None and node.state == "waiting" and node.cluster_id is None
+
     def is_claim_going(self, pod: str) -> bool:
         """Its claim is being deleted, and will be gone once the pod stops."""
         claim = self.seen.volumes.get(names.claim_name(pod))

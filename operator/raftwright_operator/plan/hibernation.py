@@ -7,7 +7,7 @@ from raftwright_operator.actions import Done, GrowSet, RecordHibernation, Shrink
 from raftwright_operator.names import SET_KINDS, SetKind, set_name
 from raftwright_operator.observed import Hibernation
 from raftwright_operator.plan import reasons, volumes
-from raftwright_operator.plan.facts import Facts, listed
+from raftwright_operator.plan.facts import Facts, listed, majority
 
 
 def record(facts: Facts) -> RecordHibernation | None:
@@ -34,8 +34,15 @@ def sleep(facts: Facts) -> Step | None:
     """All of a cluster that was scaled to 0. Nothing else is done to it, save that its volumes may grow."""
     if facts.spec.replicas > 0:
         return None
+    going = _needed_volumes_going(facts)
     for kind in reversed(SET_KINDS):
         found = facts.seen.sets[kind]
+        if found.replicas > 0 and going:
+            message = (
+                f"The claims of {listed(going)} are being deleted, and go with the data when their pods stop: too few"
+                " volumes would be left. Ask for replicas again, three or more, until these members are replaced."
+            )
+            return Wait(reason=reasons.VOLUME_GOING, message=message, retry_s=10.0)
         if found.replicas > 0:
             return ShrinkSet(
                 kind=kind,
@@ -48,6 +55,15 @@ def sleep(facts: Facts) -> Step | None:
         stopping = listed(sorted(facts.pods))
         return Wait(reason=reasons.HIBERNATING, message=f"Scaled to 0: {stopping} stop; members and volumes stay.")
     return volumes.grow(facts) or volumes.await_permission(facts) or Done()
+
+
+def _needed_volumes_going(facts: Facts) -> list[str]:
+    """Voters whose claims go when the pods stop, where those of the others are too few for a quorum."""
+    voters = [voter.name for voter in facts.voters] or list(facts.seen.recorded_voters)
+    going = [name for name in voters if facts.is_claim_going(name) and name in facts.pods]
+    is_joint = facts.membership is not None and facts.membership.joint  # then each half needs its own
+    lasting = [name for name in voters if name not in going and not facts.is_empty(name)]
+    return going if is_joint or len(lasting) < majority(len(voters)) else []
 
 
 def wake(facts: Facts) -> GrowSet | None:

@@ -78,7 +78,7 @@ def _removal(members: Iterable[MemberSeen], membership: MembershipSeen, why: str
 def _replace(facts: Facts, membership: MembershipSeen) -> Step | None:
     waits: Wait | None = None
     for member in facts.voters:
-        if not facts.is_wanted(member.name):
+        if not facts.is_wanted(member.name) and not _are_copies_going(facts):
             continue
         node = facts.nodes.get(member.name)
         if node is None or node.store_id == member.store_id:
@@ -125,6 +125,12 @@ def staying(facts: Facts) -> list[MemberSeen]:
     return [voter for voter in facts.voters if voter.id not in gone]
 
 
+def _are_copies_going(facts: Facts) -> bool:
+    """Of the voters that stay, too few have volumes that last: those that are to go are needed until then."""
+    voters = staying(facts)
+    return sum(not facts.is_claim_going(voter.name) for voter in voters) < majority(len(voters))
+
+
 def is_scale_down_blocked(facts: Facts) -> bool:
     """Voters are to go, and those that are left would have no live quorum; or those that there are have none."""
     if not any(member.role == "voter" for member in leaving(facts)):
@@ -157,10 +163,11 @@ def _scale_down(facts: Facts, membership: MembershipSeen) -> Step | None:
         return Wait(reason=reasons.SCALE_DOWN_BLOCKED, message=why_blocked(facts))
     voters = staying(facts)
     if len(voters) < len(facts.voters):
-        caught_up = [voter for voter in voters if facts.has_caught_up(voter)]
-        if len(caught_up) < majority(len(voters)):
-            behind = listed(voter.name for voter in voters if voter not in caught_up)
-            return Wait(reason=reasons.CATCHING_UP, message=f"Before voters are removed, {behind} must catch up.")
+        lasting = [one for one in voters if facts.has_caught_up(one) and not facts.is_claim_going(one.name)]
+        if len(lasting) < majority(len(voters)):
+            others = listed(voter.name for voter in voters if voter not in lasting)
+            message = f"Before voters are removed, {others} must have caught up on volumes that last."
+            return Wait(reason=reasons.CATCHING_UP, message=message)
     if any(member.id == facts.leader for member in going):
         return transfer(facts, voters, "leads, and is not asked for any more")
     return _removal(going, membership, "not asked for any more")

@@ -19,7 +19,7 @@ def await_leader(facts: Facts) -> Wait | None:
 def why_no_leader(facts: Facts) -> tuple[str, str]:
     """Reason and message: what is left of the voters, and what can be done."""
     voters = _known_voters(facts)
-    lost = [name for name in voters if _is_empty(facts, name)]
+    lost = [name for name in voters if facts.is_empty(name)]
     serving = [name for name in voters if name in facts.nodes and facts.nodes[name].state == "serving"]
     silent = [name for name in voters if name not in lost and name not in serving]
     told = (
@@ -39,8 +39,3 @@ def _known_voters(facts: Facts) -> list[str]:
     founders = () if facts.intent is None else facts.intent.stores
     names = facts.seen.recorded_voters or tuple(name for name, _ in founders)
     return sorted(names or (pod.name for pod in facts.pods.values() if pod.kind == "voters"))
-
-
-def _is_empty(facts: Facts, name: str) -> bool:
-    node = facts.nodes.get(name)
-    return node is not None and node.state == "waiting" and node.cluster_id is None

@@ -9,7 +9,7 @@ from raftwright_operator.actions import RestartPod, Step, Wait
 from raftwright_operator.names import SET_KINDS
 from raftwright_operator.observed import MemberSeen, PodSeen
 from raftwright_operator.plan import members, reasons
-from raftwright_operator.plan.facts import Facts, pod_names
+from raftwright_operator.plan.facts import Facts, listed, pod_names, tolerance
 
 EVICTABLE_VOTERS_MIN = 3
 """Of fewer voters the budget lets none go."""
@@ -24,7 +24,8 @@ def outdated(facts: Facts) -> list[PodSeen]:
 def restart_broken(facts: Facts) -> RestartPod | None:
     """Pods that Kubernetes cannot run, and that would be made of a newer template; a leader is not needed for it."""
     for pod in outdated(facts):
-        if pod.problem is not None and not pod.ready and not _serves(facts, pod):
+        is_lasting = not facts.is_claim_going(pod.name)  # else its data would go with it, and may be needed
+        if pod.problem is not None and is_lasting and not pod.ready and not _serves(facts, pod):
             return _restart(facts, pod, f"it does not run ({pod.problem}), and its template has changed")
     return None
 
@@ -85,10 +86,26 @@ def _why_not_now(facts: Facts, pod: PodSeen) -> Wait | None:
         if has_vote and not facts.has_live_quorum:
             return Wait(reason=reasons.ROLLING_OUT, message=f"{pod.name} may be needed: no quorum is live without it.")
         return None
+    if facts.is_claim_going(pod.name) and is_only_copy(facts):
+        return Wait(reason=reasons.VOLUME_GOING, message=only_copy(facts))
     if facts.live_voters() < len(facts.voters):
         down = "; ".join(facts.why_not(one.name) for one in facts.voters if one.id not in facts.live)
         return Wait(reason=reasons.ROLLING_OUT, message=f"{pod.name} is restarted once all voters are live: {down}.")
     return None
+
+
+def is_only_copy(facts: Facts) -> bool:
+    """Whether the claim of a voter goes that the others could not do without."""
+    return tolerance(len(facts.voters)) == 0 and any(facts.is_claim_going(voter.name) for voter in facts.voters)
+
+
+def only_copy(facts: Facts) -> str:
+    """Of a claim that is being deleted, and that no other member's volume can stand in for."""
+    going = listed(voter.name for voter in facts.voters if facts.is_claim_going(voter.name))
+    return (
+        f"The claim of {going} is being deleted, and goes with the data when the pod stops: too few others have a copy."
+        " Nothing stops the pod by itself. Ask for three voters or more: then the member is replaced"
+    )
 
 
 def _expected(facts: Facts) -> list[str]:

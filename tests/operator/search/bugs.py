@@ -175,6 +175,15 @@ def sets_labels_after_the_promotion(spec: Spec, seen: Observed, step: Step) -> S
 # Volumes and stores
 
 
+@_bug(rules.DATA_LOST, "by hand")
+def restarts_the_only_voter_though_its_claim_goes(spec: Spec, seen: Observed, step: Step) -> Step:
+    if not isinstance(step, Wait) or step.reason != reasons.VOLUME_GOING:
+        return step
+    facts = Facts(spec, seen)
+    pod = next(pod for pod in seen.pods.values() if facts.is_claim_going(pod.name))
+    return actions.RestartPod(pod=pod.name, uid=pod.uid, evict=False, why="")
+
+
 @_bug(rules.UNCONFIRMED, "retained volumes")
 def discards_a_store_on_its_own_word(spec: Spec, seen: Observed, step: Step) -> Step:
     for name, node in seen.nodes.items():

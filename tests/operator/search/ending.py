@@ -9,7 +9,7 @@ from raftwright_operator.actions import Done
 from tests.operator.search.acting import execute
 from tests.operator.search.deciding import Decision, Operator
 from tests.operator.search.environment import passing
-from tests.operator.search.membership import Refused, can_recover, is_live
+from tests.operator.search.membership import Refused, can_recover, is_live, voters
 from tests.operator.search.preconditions import changed
 from tests.operator.search.rules import (
     FUTILE,
@@ -112,9 +112,17 @@ def may_wait(world: World) -> bool:
     if want.revision not in GOOD_REVISIONS:
         return True
     if raft is not None:
-        return not can_recover(kube, raft)
+        return not can_recover(kube, raft) or _is_only_copy_going(world, raft)
     founders = kube.intent[1] if kube.intent is not None else ()
     return not all((claim := kube.claims[slot]) is not None and claim.store == store for slot, store in founders)
+
+
+def _is_only_copy_going(world: World, raft: Raft) -> bool:
+    """Somebody deleted the claim of a voter that may not stop: too few others have a copy."""
+    votes = voters(raft)
+    claims = [world.kube.claims[member.slot] for member in votes]
+    is_going = any(claim is not None and claim.terminating for claim in claims)
+    return is_going and (not world.want.replicas or len(votes) < 3)
 
 
 def not_settled(world: World) -> str:

@@ -15,6 +15,7 @@ from tests.operator.search.deciding import Decision, Operator, Plan
 from tests.operator.search.ending import Ending, acted
 from tests.operator.search.environment import Event, drains, faults, passing
 from tests.operator.search.membership import Refused
+from tests.operator.search.people import by_hand
 from tests.operator.search.preconditions import changed, still_holding
 from tests.operator.search.rules import Violation, check_effect, check_event
 from tests.operator.search.scenarios import Scenario
@@ -173,14 +174,23 @@ def _successors(search: _Search, world: World, left: Left) -> Iterator[tuple[Eve
     yield from _raced(world, decision, left)
     if left.faults:
         fewer = left._replace(faults=left.faults - 1)
-        scenario = search.scenario
-        for event, after in drains(world) if scenario.are_drains else faults(world, is_lossy=scenario.is_lossy):
+        for event, after in _faults(search.scenario, world):
             yield event, _judged(world, event, after), fewer
     if left.specs and not world.want.deleting:
         fewer = left._replace(specs=left.specs - 1)
         for want in search.scenario.wants:
             if want != world.want:
                 yield ("spec becomes", *want), _with_spec(world, want), fewer
+
+
+def _faults(scenario: Scenario, world: World) -> Iterator[tuple[Event, World]]:
+    match scenario.faults_are:
+        case "drains":
+            return drains(world)
+        case "by hand":
+            return by_hand(world)
+        case _:
+            return faults(world, is_lossy=scenario.is_lossy)
 
 
 def _with_spec(world: World, want: Want) -> World:

@@ -148,8 +148,8 @@ def _mounted(world: World) -> Iterator[tuple[Pod | None, Claim | None]]:
 def _check_size(before: World, index: int, after: World, *, late: bool) -> None:
     """The controller ends pods above the size of the set: none of them may be a member's, unless all sleep. Who does
     so a moment too late finds that the set was looked at for the new spec, or that was to be done next."""
-    found, raft = after.kube.sets[index], before.raft
-    if found is None or raft is None or before.want.deleting:
+    was, found, raft = before.kube.sets[index], after.kube.sets[index], before.raft
+    if found is None or raft is None or before.want.deleting or (was is not None and found.replicas >= was.replicas):
         return
     is_known = before.kube.hibernation is not None or before.kube.intent is None
     sleeps = not found.replicas and is_known and (not before.want.replicas or (late and not found.marked))

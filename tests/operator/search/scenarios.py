@@ -1,6 +1,7 @@
 """Where the search starts, and what may happen there. Values only; tests and `__main__` choose among them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from raftwright_operator.spec import Retention
 from tests.operator.search.world import (
@@ -39,8 +40,8 @@ class Scenario:
     races: int = 0
     is_lossy: bool = True
     """Whether faults destroy volumes too."""
-    are_drains: bool = False
-    """Whether faults are nothing but evictions that the budget allows."""
+    faults_are: Literal["any", "drains", "by hand"] = "any"
+    """`drains`: nothing but evictions that the budget allows; `by hand`: nothing but what people do."""
 
 
 NOTHING = Kube(
@@ -128,7 +129,7 @@ SCENARIOS = (
     Scenario(
         name="three to one, races", start=_asked(THREE, 1), wants=_SMALL, on_scale_down="Delete", faults=0, races=1
     ),
-    Scenario(name="three to one, drained", start=_asked(THREE, 1), wants=(Want(3),), races=1, are_drains=True),
+    Scenario(name="three to one, drained", start=_asked(THREE, 1), wants=(Want(3),), races=1, faults_are="drains"),
     Scenario(name="three to two", start=_asked(THREE, 2), faults=2, specs=0),
     Scenario(name="three, settled", start=THREE, faults=2, specs=0, races=1),
     Scenario(name="three to five", start=_asked(THREE, 5), specs=0),
@@ -145,6 +146,7 @@ SCENARIOS = (
     Scenario(name="rolling to what never starts", start=settled(3, revision=2), wants=(Want(3),)),
     Scenario(name="rolling one", start=settled(1, revision=1), wants=(Want(3, 0, 2), Want(3))),
     Scenario(name="larger volumes", start=settled(3, big=1), wants=(Want(1, big=1), Want(0, big=1))),
+    Scenario(name="by hand", start=_asked(THREE, 1), specs=0, faults_are="by hand"),
     Scenario(name="deleted with its data", start=_asked(ONE, 3), wants=(Want(3, deleting=1),), on_deletion="Delete"),
     Scenario(name="deleted, data kept", start=settled(3, 1), wants=(Want(3, 1, deleting=1),), races=1),
     Scenario(name="leftover volumes", start=leftover(3, 3), wants=(Want(0),), is_lossy=False),
@@ -176,6 +178,23 @@ DEEPER = (
     Scenario(name="deeper: joint, shrinking", start=mid_joint(3, 1), wants=_EVEN, faults=2),
     Scenario(name="deeper: rolling", start=settled(3, 1, revision=1), wants=(Want(3, 1, 2), Want(1, 1, 1)), races=1),
     Scenario(name="deeper: larger volumes", start=settled(1, 1, big=1), wants=(Want(3, 1, 0, 1),), races=1),
+    Scenario(name="deeper: by hand, three", start=THREE, wants=_EVEN, faults=2, specs=2, faults_are="by hand"),
+    Scenario(name="deeper: by hand, one to three", start=_asked(ONE, 3), wants=_EVEN, specs=2, faults_are="by hand"),
+    Scenario(
+        name="deeper: by hand, three to one",
+        start=_asked(THREE, 1),
+        wants=_EVEN,
+        on_scale_down="Delete",
+        specs=2,
+        faults_are="by hand",
+    ),
+    Scenario(
+        name="deeper: by hand, five to three", start=_asked(settled(5), 3), wants=(Want(5),), faults_are="by hand"
+    ),
+    Scenario(name="deeper: by hand, hibernated", start=hibernated(3), wants=_SMALL, faults_are="by hand", specs=2),
+    Scenario(
+        name="deeper: by hand, rolling", start=settled(3, 1, revision=1), wants=(Want(3, 1),), faults_are="by hand"
+    ),
     Scenario(name="deeper: deleted", start=_asked(ONE, 3), wants=(Want(3, deleting=1),), on_deletion="Delete", races=1),
 )
 """By hand: these take from minutes to hours."""
