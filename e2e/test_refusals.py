@@ -1,4 +1,4 @@
-"""What cannot be right is refused, with a message that says what to do."""
+"""What cannot be right is refused by the API server itself, operator or not, with a message that says what to do."""
 
 import pytest
 
