@@ -1,6 +1,7 @@
 """Rows "paused", "deleted", "scaled to 0 and back", "storage size up"; drift, missing sets, labels and the budget."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from raftwright_operator.actions import (
     RecordHibernation,
     RecordIntent,
     ReleaseFinalizer,
+    RemoveMembers,
     RestartPod,
     ShrinkSet,
 )
@@ -83,6 +85,22 @@ def test_without_a_leader_a_missing_budget_lets_nobody_go() -> None:
     seen = replace(s.without_leader(s.settled(3)), budget=None)
     assert s.same(s.step(s.spec(), seen), ApplyBudget(min_available=3, why=""))
     assert s.waits_for(s.step(s.spec(), replace(seen, budget=0))) == reasons.NO_LEADER
+    for replicas, least in ((1, 3), (5, 5)):  # as many as there are members, or are to be
+        assert s.same(s.step(s.spec(replicas), seen), ApplyBudget(min_available=least, why=""))
+
+
+@pytest.mark.parametrize(
+    "out_of_hand",
+    [
+        pytest.param({"foreign": ("PodDisruptionBudget/db",)}, id="somebody else's"),
+        pytest.param({"resisting": {"PodDisruptionBudget/db": "spec"}}, id="changed back each time"),
+    ],
+)
+def test_members_go_on_without_a_budget_that_is_out_of_hand(out_of_hand: dict[str, Any]) -> None:
+    seen = replace(s.settled(5), budget=None, **out_of_hand)
+    assert isinstance(s.step(s.spec(3), seen), RemoveMembers)
+    assert s.waits_for(s.step(s.spec(3), s.without_leader(seen))) == reasons.NO_LEADER
+    assert not isinstance(s.step(s.spec(5), replace(seen, budget=1)), ApplyBudget)
 
 
 def test_labels_follow_the_leader_and_the_voters() -> None:
