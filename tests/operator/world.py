@@ -70,7 +70,9 @@ class World:
         conditions = (found.get("status") or {}).get("conditions") or ()
         return next((each for each in conditions if each["type"] == kind), {})
 
-    async def settled(self, voters: int, non_voting: int = 0, name: str = NAME) -> Mapping[str, Any]:
+    async def settled(
+        self, voters: int, non_voting: int = 0, name: str = NAME, patience_s: float = PATIENCE_S
+    ) -> Mapping[str, Any]:
         """Waits until the status says that all is as asked for; returns it."""
         status: Mapping[str, Any] = {}
         wanted = (f"{voters}/{voters}", f"{non_voting}/{non_voting}")
@@ -85,11 +87,18 @@ class World:
             counts = (status.get("voters"), status.get("nonVoting"))
             return is_seen and counts == wanted and holds.get("Ready") == "True" and holds.get("Progressing") == "False"
 
-        await self.eventually(is_settled, f"{voters} voters and {non_voting} others", lambda: (status, self.actions))
+        what = f"{voters} voters and {non_voting} others"
+        await self.eventually(is_settled, what, lambda: (status, self.actions), patience_s)
         return status
 
-    async def eventually(self, holds: Callable[[], Any], what: str, shown: Callable[[], object] = lambda: "") -> None:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    async def eventually(
+        self,
+        holds: Callable[[], Any],
+        what: str,
+        shown: Callable[[], object] = lambda: "",
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        deadline = asyncio.get_running_loop().time() + patience_s
         while not await holds():
             if asyncio.get_running_loop().time() > deadline:
                 raise AssertionError(f"never: {what}; {shown()}")
