@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example as also_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from raftwright.kv.commands import Batch, Command, Compare, Delete, Put, encode_
 from raftwright.kv.store import KvMachine
 from raftwright.raft.entries import Entry, EntryId, EntryKind
 from raftwright.raft.membership import Membership
+from raftwright.server import sessions
 from raftwright.server import state as module
 from raftwright.server.blobs import Blob, Origin, encode_payload
 from raftwright.server.machine import Applied, ApplyContext, InvalidSnapshot
@@ -293,6 +295,34 @@ def test_a_replay_comes_to_the_same_as_entry_by_entry(
             replayed_count += replayed.replay(entries[start : start + cut])
             start += cut
     assert replayed_count == count
+    assert section_bytes(replayed) == section_bytes(one_by_one)
+    assert list(replayed.digest.history) == list(one_by_one.digest.history)
+
+
+_uses = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.integers(1, 3), st.booleans(), st.sampled_from([0, 1, RETENTION_MS])),
+    max_size=40,
+)
+
+
+@settings(max_examples=150)
+@given(_uses)
+@also_for([("a", 1, True, 0), ("b", 1, True, 1), ("c", 1, True, RETENTION_MS)])
+def test_a_replay_forgets_sessions_as_entry_by_entry_does(uses: list[tuple[str, int, bool, int]]) -> None:
+    """Few are kept, so that a session that opens pushes out one that is used again."""
+    entries: list[Entry] = []
+    time_ms = 0
+    for name, first_seq, opens, passed_ms in uses:
+        time_ms += passed_ms
+        one = blob(Put(name, b"%d" % first_seq), session=name.encode() * 16, first_seq=first_seq, opens=opens)
+        entries.append(entry(len(entries) + 1, encode_payload([one]), time_ms=time_ms))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "SESSIONS_MAX", 3)
+        one_by_one, replayed = fresh(), fresh()
+        for each in entries:
+            one_by_one.apply(each)
+        if entries:
+            replayed.replay(entries)
     assert section_bytes(replayed) == section_bytes(one_by_one)
     assert list(replayed.digest.history) == list(one_by_one.digest.history)
 

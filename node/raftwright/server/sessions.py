@@ -84,9 +84,6 @@ class Verdict(Enum):
     EXPIRED = "whether it ran is forgotten"
 
 
-_NEW = Session(0, 0, SESSION_BYTES, ())
-
-
 def size_of(records: tuple[Record, ...]) -> int:
     """What a session with these records counts for."""
     return SESSION_BYTES + sum(record.size for record in records)
@@ -110,6 +107,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._sessions
+
     def seen(self, origin: Origin, fingerprint: bytes) -> Verdict | bytes:
         """The results that the blob had when it ran, or what to do with it. Changes nothing."""
         session = self._sessions.get(origin.session)
@@ -132,9 +132,15 @@ class Sessions:
 
     def record(self, origin: Origin, fingerprint: bytes, results: bytes, time_ms: int) -> None:
         """A blob that was FRESH has run."""
-        session = self._sessions.get(origin.session, _NEW)
-        record = Record(origin.first_seq, origin.count, fingerprint, results)
-        self._use(origin, session, time_ms, record)
+        first_seq = origin.first_seq
+        record = Record(first_seq, origin.count, fingerprint, results)
+        session = self._sessions.get(origin.session)
+        if session is None:  # as `_use` has it, and much of a replay is this
+            size = SESSION_BYTES + RECORD_BYTES + len(results)
+            self._put(origin.session, Session(time_ms, min(origin.acked_below, first_seq), size, (record,)))
+            self._keep_within_bounds()
+        else:
+            self._use(origin, session, time_ms, record)
 
     def touch(self, origin: Origin, time_ms: int) -> None:
         """A blob that was not FRESH was met: its session, if known, is in use, and may have said what it received."""
@@ -142,9 +148,13 @@ class Sessions:
         if session is not None:
             self._use(origin, session, time_ms, None)
 
+    def may_expire(self, time_ms: int) -> bool:
+        """False if `expire` would surely forget nothing."""
+        return time_ms > self._expires_after_ms
+
     def expire(self, time_ms: int) -> None:
         """Forget sessions last used more than `RETENTION_MS` before `time_ms`."""
-        if time_ms <= self._expires_after_ms:
+        if not self.may_expire(time_ms):
             return
         sessions = self._sessions
         oldest_ms = time_ms
@@ -163,8 +173,11 @@ class Sessions:
         acked_below = origin.acked_below if origin.acked_below < origin.first_seq else origin.first_seq
         forgotten_below = acked_below if acked_below > session.forgotten_below else session.forgotten_below
         if record is not None:
-            position = _position(records, record.first_seq)
-            records = (*records[:position], record, *records[position:]) if records else (record,)
+            if records and records[-1].first_seq > record.first_seq:
+                position = _position(records, record.first_seq)
+                records = (*records[:position], record, *records[position:])
+            else:
+                records = (*records, record)
             size += RECORD_BYTES + len(record.results)
         drop = 0
         over = len(records) - RECORDS_A_SESSION_MAX
@@ -179,6 +192,9 @@ class Sessions:
         if drop:
             records = records[drop:]
         self._put(origin.session, Session(time_ms, forgotten_below, size, records))
+        self._keep_within_bounds()
+
+    def _keep_within_bounds(self) -> None:
         while (self.bytes > BYTES_MAX or len(self._sessions) > SESSIONS_MAX) and len(self._sessions) > 1:
             self._forget_oldest()
 

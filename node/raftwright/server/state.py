@@ -17,6 +17,7 @@ from raftwright.server import sessions as sessions_module
 from raftwright.server.blobs import PAYLOAD_VERSION, Blob, InvalidPayload, Origin, decode_payload
 from raftwright.server.digests import INTERVAL_BYTES, INTERVAL_ENTRIES, StateDigest, WrongState
 from raftwright.server.machine import ApplyContext, Change, InvalidCommand, InvalidSnapshot, Machine
+from raftwright.server.replaying import Waiting
 from raftwright.server.sessions import Sessions, Verdict, fingerprint_of
 from raftwright.server.system import FEATURE_LEVEL_MAX, SYSTEM_VERSION, UnsupportedEntry, decode_system_command
 
@@ -141,54 +142,34 @@ class ReplicatedState:
         """
         if not getattr(self.machine, "ignores_context", False):
             return sum(outcome.origin.count for entry in entries for outcome in self.apply(entry))
-        digest, count = self.digest, 0
-        waiting: list[Any] = []
+        digest, count, waiting = self.digest, 0, Waiting(self)
         for entry in entries:
             # An entry that begins a new span of log time makes a digest: that is for `apply`.
             blobs = _blobs_of(entry) if entry.time_ms < digest.span_ends else None
             if blobs is None:
-                self._run_waiting(waiting, entry)
-                waiting = []
+                waiting.run(entry)
                 count += sum(outcome.origin.count for outcome in self.apply(entry))
                 continue
             index = entry.index
             assert index == self.applied_index + 1, f"entry {index} after {self.applied_index}"
             if entry.time_ms > self.time_ms:
+                if self.sessions.may_expire(entry.time_ms):
+                    waiting.run(entry)
+                    self.sessions.expire(entry.time_ms)
                 self.time_ms = entry.time_ms
-                self.sessions.expire(entry.time_ms)
             for blob in blobs:
                 count += blob.origin.count
-                commands = self._plain_commands(blob)
-                if commands is not None:
-                    waiting += commands
-                    continue
-                self._run_waiting(waiting, entry)
-                waiting = []
-                self._apply_any_blob(blob, None, ApplyContext(index, entry.term, self.time_ms))
+                if not waiting.takes(blob, self.time_ms):
+                    waiting.run(entry)
+                    self._apply_any_blob(blob, None, ApplyContext(index, entry.term, self.time_ms))
             self.applied_index = index
             self.applied_term = entry.term
             digest.size += len(entry.payload)
             if not index % INTERVAL_ENTRIES or digest.size >= INTERVAL_BYTES:
-                self._run_waiting(waiting, entry)
-                waiting = []
+                waiting.run(entry)
                 digest.make(index, self.time_ms)
-        self._run_waiting(waiting, entries[-1])
+        waiting.run(entries[-1])
         return count
-
-    def _plain_commands(self, blob: Blob) -> list[Any] | None:
-        """The commands of a blob without a session and without faults; None of any other."""
-        if blob.origin.session:
-            return None
-        try:
-            commands = self.machine.decode(blob.data)
-        except InvalidCommand:
-            return None
-        return commands if len(commands) == blob.origin.count else None
-
-    def _run_waiting(self, commands: list[Any], last: Entry) -> None:
-        if commands:
-            context = ApplyContext(last.index, last.term, self.time_ms)
-            self.digest.results += self.machine.apply(commands, context).results
 
     def _apply_commands(self, entry: Entry, decoded: Sequence[list[Any] | None] | None) -> list[BlobOutcome]:
         if entry.version != PAYLOAD_VERSION:
