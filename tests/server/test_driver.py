@@ -4,6 +4,7 @@ import pytest
 
 from raftwright.client.models import NotFound
 from raftwright.kv.commands import Delete, encode_command
+from raftwright.raft.entries import SnapshotMeta
 from raftwright.raft.messages import AppendEntries, VoteReply
 from raftwright.raft.ready import ReadAnswer
 from raftwright.server.effects import Effects
@@ -450,6 +451,29 @@ def test_a_follower_with_a_full_disk_takes_a_snapshot_and_knows_when_it_is_over(
     assert cluster[full].proposer.is_full
     cluster[full].set_room(NO_ROOM, disk_is_full=False)
     assert not cluster[full].proposer.is_full
+
+
+def test_a_full_disk_lets_go_of_the_log_before_the_newest_snapshot() -> None:
+    """That needs no space, where another snapshot may find none."""
+    cluster = Cluster(1, snapshot_commands=10)
+    cluster.elect()
+    job = None
+    while job is None:
+        cluster.write(1, "k", object())
+        cluster.settle()
+        job = cluster.effects[1].snapshot
+    meta = SnapshotMeta(id=job.id, time_ms=job.time_ms, membership=job.membership, size=1)
+    cluster[1].snapshot_taken(job, meta, cluster.now)
+    cluster.settle()
+    assert job.keep_from < job.id.index
+    assert cluster[1].raft.log.first_index == job.keep_from, "some of it stays for followers"
+    cluster[1].set_room(NO_ROOM, disk_is_full=True)
+    cluster.write(1, "k", "refused")
+    cuts = []
+    for _ in range(5):
+        cuts += [cluster.run(1).compact]
+    assert [cut for cut in cuts if cut] == [job.id.index + 1], "once"
+    assert cluster[1].raft.log.first_index == job.id.index + 1
 
 
 def test_all_reads_of_a_run_share_one_round() -> None:

@@ -135,6 +135,39 @@ def test_a_snapshot_being_received_on_a_full_disk_is_not_taken_for_whole() -> No
     assert store.finish_received(sent.meta)
 
 
+def test_a_snapshot_that_meets_a_full_disk_while_it_is_received_gives_its_space_back_at_once() -> None:
+    files = disk()
+    store = founded(files)
+    before = files.used_bytes()
+    files.capacity_bytes = before + 2000
+    for chunk in transfer(EntryId(2, 50), bytes(3000)).chunks(500)[:-1]:
+        store.write(chunks=[chunk])
+    assert files.used_bytes() == before
+    take_snapshot(store, EntryId(1, 1), bytes(1000))
+
+
+def test_the_log_leaves_the_space_that_another_snapshot_needs() -> None:
+    """Else a log that grew while there was no space for a snapshot could never be cut again."""
+    files = disk()
+    store = founded(files)
+    store.write(entries=entries(2, 9))
+    state = bytes(20_000)
+    take_snapshot(store, EntryId(1, 9), state)
+    files.capacity_bytes = files.used_bytes() + 50_000
+    index = 10
+    with pytest.raises(DiskFull, match="kept for the next snapshot"):
+        while True:
+            store.prepare()
+            while store.room.after(sizes_of([entry(index, size=100)])):
+                store.write(entries=[entry(index, size=100)])
+                index += 1
+    assert index > 150, "the rest of the disk was used"
+    take_snapshot(store, EntryId(1, index - 1), state)
+    store.compact(index)
+    store.prepare()
+    assert store.room.after(sizes_of([entry(index, size=3000)]))
+
+
 def test_a_full_disk_inside_a_prepared_segment_ends_the_store() -> None:
     files = disk()
     store = founded(files)

@@ -35,11 +35,14 @@ class Incoming:
 
 
 def on_snapshot_taken(raft: "Raft", event: SnapshotTaken) -> None:
-    """The own state machine was saved: the log before it may go, save what slow followers may want."""
-    if raft.snapshot is not None and event.meta.id.index <= raft.snapshot.id.index:
+    """The own state machine was saved: the log before it may go, save what slow followers may want. Said again of the
+    newest one, more of the log may go."""
+    newest = raft.snapshot
+    if newest is not None and event.meta.id.index < newest.id.index:
         return
     assert event.meta.id.index <= raft.commit_index, "only what is applied is in a snapshot"
-    raft.snapshot = event.meta
+    if newest is None or event.meta.id.index > newest.id.index:
+        raft.snapshot = event.meta
     # What the own disk does not have yet is still to be written, though a quorum has it and it was applied.
     raft.log.compact(min(event.keep_from - 1, event.meta.id.index, raft.durability.persisted_index))
 

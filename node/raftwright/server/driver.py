@@ -173,8 +173,12 @@ class Driver:
         assert self.rounds.current is not None
         self._inbox.append(Persisted(now=now, ready=self.rounds.current.ready))
         if received is not None:
-            self._inbox.append(SnapshotReceived(now=now, meta=received[0], ok=received[1]))
-            self.checks.repair.received(*received, now)
+            self.received(*received, now)
+
+    def received(self, meta: SnapshotMeta, ok: bool, now: float) -> None:
+        """The last chunk of this snapshot was durable, and it is right, or it is to be sent again."""
+        self._inbox.append(SnapshotReceived(now=now, meta=meta, ok=ok))
+        self.checks.repair.received(meta, ok, now)
 
     def entries_for_apply(self, entries: Sequence[Entry]) -> None:
         self.applier.loaded(entries)
@@ -293,6 +297,8 @@ class Driver:
         self._settle_room(effects)
         self._sweep(now, effects)
         self.snapshotting.must_free = self.proposer.is_full
+        if self.proposer.is_full:
+            self._cut_log(now, effects)
         effects.snapshot = None if self.is_restoring else self.snapshotting.job(now, self.applier.membership)
         self._notice_leader(now, effects)
         self._notice_membership(effects)
@@ -335,6 +341,14 @@ class Driver:
             proposer.wanted = []
         if effects.persist is not None or self.rounds.current is None:
             self._measure()
+
+    def _cut_log(self, now: float, effects: Effects) -> None:
+        """The disk is full: no log stays before the newest snapshot for followers. To let go of it takes no space."""
+        newest, log = self.raft.snapshot, self.raft.log
+        if newest is None or min(newest.id.index, self.raft.durability.persisted_index) <= log.base.index:
+            return
+        self._inbox.append(SnapshotTaken(now=now, meta=newest, keep_from=newest.id.index + 1))
+        effects.again = True
 
     def _take_forwarded(self) -> list[Forward | ForwardReply | ControlRequest | ControlReply]:
         forwarded, self._forwarded = self._forwarded, []

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 APPLY_LOAD_BYTES = 4 << 20
 PREPARE_RETRY_S = 2.0
 FULL_RETRY_S = 0.5
+RECEIVE_RETRY_S = 1.0
+"""Until a snapshot that was received in vain is asked for again: on a full disk it is in vain again at once."""
 
 
 class Glue:
@@ -252,8 +254,15 @@ class Glue:
             self.loop.call_later(FULL_RETRY_S, self._persist, batch)
             return
         self._tell_room()
+        if done is not None and not done[1]:
+            self.loop.call_later(RECEIVE_RETRY_S, self._received_in_vain, done[0])
+            done = None
         self.driver.persisted(done, clock.now())
         self._prepare()
+
+    def _received_in_vain(self, meta: SnapshotMeta) -> None:
+        self.driver.received(meta, False, clock.now())
+        self.poke()
 
     def _apply_loaded(self, entries: list[Entry]) -> None:
         self.driver.entries_for_apply(entries)

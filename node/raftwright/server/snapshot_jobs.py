@@ -97,9 +97,8 @@ class SnapshotJobs:
             raise
 
     async def _failed(self, job: SnapshotJob, error: DiskFull) -> None:
-        """For want of space: the log's reserve is given up for it, once."""
-        spend = not self.reserve_is_spent and self._driver.snapshotting.must_free
-        if spend and await self._aside(self._storage.release_reserve):
+        """For want of space: what the log has prepared is given up for it, one segment after the other."""
+        if self._driver.snapshotting.must_free and await self._aside(self._storage.release_reserve):
             self.reserve_is_spent = True
             _log.warning("no snapshot: %s; tried again in the place of the log's reserve", error)
             self._driver.snapshot_taken(job, None, clock.now(), 0.0)

@@ -7,6 +7,7 @@ has done anything or SyncFailed after which the log is dead.
 import threading
 from bisect import insort
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import TypeVar
@@ -179,13 +180,13 @@ class Log:
             return self._make(size)
         return fitting if fitting.generation > after else self._fatal(self._segment_files.recycle, fitting)
 
-    def _make(self, size: int) -> Segment:
+    def _make(self, size: int, leaving: int = 0) -> Segment:
         """A new segment of the usual size, or a larger one for a record of `size` bytes."""
         capacity = self._segment_bytes
         needed = records.SEGMENT_RECORD_BYTES + size
         if needed > capacity:
             capacity = (needed + 2 * _SLACK_BYTES) & -_SLACK_BYTES
-        return self._fatal(self._segment_files.make, capacity)
+        return self._fatal(partial(self._segment_files.make, leaving=leaving), capacity)
 
     def _write(self, segment: Segment, items: list[Item]) -> None:
         """One write, one sync. Everything before it is durable already, and its records say so."""
@@ -273,22 +274,22 @@ class Log:
         recycled = self._fatal(self._segment_files.recycle, segment)
         self._keep_ready(recycled)
 
-    def prepare(self, sizes: Sequence[int] = ()) -> None:
+    def prepare(self, sizes: Sequence[int] = (), leaving: int = 0) -> None:
         """Make the next segment and the reserve where they are missing, and what it takes for records of `sizes` to
-        fit. Raises DiskFull; the log goes on without."""
-        self._prepare(PREPARED, sizes)
+        fit, with `leaving` bytes of the disk free. Raises DiskFull; the log goes on without."""
+        self._prepare(PREPARED, sizes, leaving)
 
     def prepare_reserve(self) -> None:
         """One segment only."""
         self._prepare(1)
 
-    def _prepare(self, count: int, sizes: Sequence[int] = ()) -> None:
+    def _prepare(self, count: int, sizes: Sequence[int] = (), leaving: int = 0) -> None:
         with self._prepare_lock:
             self._check_alive()
             while len(self._prepared) < count:
-                self._keep_ready(self._make(0))
+                self._keep_ready(self._make(0, leaving))
             while self.room.after(sizes) is None:
-                self._keep_ready(self._make(max(sizes)))
+                self._keep_ready(self._make(max(sizes), leaving))
 
     def release_reserve(self) -> bool:
         """Remove a prepared segment for the sake of a snapshot; False where there is none."""

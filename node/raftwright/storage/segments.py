@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable
 
 from raftwright.storage import records
-from raftwright.storage.errors import SyncFailed, preparing
+from raftwright.storage.errors import DiskFull, SyncFailed, preparing
 from raftwright.storage.files import File, Files
 
 DIRECTORY = "log"
@@ -80,8 +80,9 @@ class SegmentFiles:
         self._store_id = store_id
         self._next_generation = next_generation
 
-    def make(self, capacity: int) -> Segment:
-        """A new segment, filled with zeros and durable. Raises DiskFull, with nothing left behind.
+    def make(self, capacity: int, leaving: int = 0) -> Segment:
+        """A new segment, filled with zeros and durable. Raises DiskFull, with nothing left behind, also where less than
+        `leaving` bytes of the disk would be free then.
 
         Filled, since a write into space that is only reserved must change the file system's own records too, and
         takes twice as long to sync.
@@ -91,6 +92,9 @@ class SegmentFiles:
         temporary = path + TEMPORARY
         file: File | None = None
         try:
+            if leaving and (free := self._files.free_bytes()) < capacity + leaving:
+                why = f"{free} bytes are free, of which {leaving} are kept for the next snapshot"
+                raise DiskFull(f"{path}: {why}; free some space")
             file = self._files.open(temporary, create=True)
             for start in range(0, capacity, _SYNC_BYTES):
                 write_zeros(file, start, min(capacity, start + _SYNC_BYTES))

@@ -189,7 +189,8 @@ class Snapshots:
             if not is_full(error):
                 raise SyncFailed(f"{_RECEIVED}: {error}") from error
             _log.warning("no space left for a snapshot from the leader: %s", error)
-            receiving.failed = True
+            self.abort_received()  # at once: a snapshot of one's own may want the space
+            return
         receiving.written = max(receiving.written, end)
 
     def finish_received(self, meta: SnapshotMeta) -> bool:

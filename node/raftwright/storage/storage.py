@@ -272,8 +272,10 @@ class Storage:
 
     def prepare(self, sizes: Sequence[int] = ()) -> None:
         """Make the next segment and the reserve ahead of need, and what it takes for records of `sizes` bytes to fit.
-        Raises DiskFull: the log goes on with what it has."""
-        self._log.prepare(sizes)
+        Raises DiskFull: the log goes on with what it has. It does not take the space that another snapshot of the size
+        of the newest one needs, for only a snapshot makes space."""
+        newest = self._snapshots.newest
+        self._log.prepare(sizes, leaving=newest.size if newest else 0)
 
     def release_reserve(self) -> bool:
         """Give up a prepared segment so that a snapshot finds room; `prepare` remakes it. False if there is none."""
