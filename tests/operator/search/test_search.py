@@ -16,7 +16,7 @@ WORLDS_MIN = 200_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_rule_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     seen: set[int] = set()
     for scenario in SCENARIOS:
