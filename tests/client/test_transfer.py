@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 
 from raftwright import Client
-from raftwright.client import stream
+from raftwright.client import nodes, stream
+from tests.client.proxy import proxy_to
 from tests.cluster.support import running_cluster
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
@@ -99,3 +100,27 @@ async def test_the_client_follows_a_transfer_and_leaves_no_answer_behind(
         with pytest.raises(asyncio.CancelledError):
             await writing
         assert given_up == [False, False], "a connection was left with answers on their way"
+
+
+@pytest.mark.timeout(120)
+async def test_behind_one_address_whoever_tells_of_a_leader_will_do_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a Service in Kubernetes: the leader's own address is not to be connected to, nor is it to be waited for."""
+    monkeypatch.setattr(stream, "ELECTION_S", 3600.0)
+    monkeypatch.setattr(nodes, "REFUSED_S", 3600.0)
+    async with running_cluster(tmp_path) as cluster:
+        async with Client(cluster.endpoints) as client:
+            members = (await client.members.list()).members
+        follower = next(member for member in members if not member.leader)
+        assert follower.addresses.client
+        async with (
+            proxy_to(follower.addresses.client) as proxy,
+            Client([proxy.endpoint], discover=False, timeout_s=20.0) as client,
+        ):
+            await client.put("key", b"0")
+            for number in range(3):
+                before = proxy.connections
+                await proxy.cut()
+                await client.put("key", b"%d" % number)
+                assert proxy.connections > before

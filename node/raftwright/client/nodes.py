@@ -28,10 +28,11 @@ class Nodes:
         self._told: list[str] = []
         self._shunned_until: dict[str, float] = {}
 
-    def learn(self, endpoints: Iterable[str], leader: str | None) -> None:
-        """What a node says of its cluster."""
+    def learn(self, endpoints: Iterable[str], leader: str | None, teller: str) -> None:
+        """What the node at `teller` says of its cluster."""
         if not self._discover:
-            self.leader = leader if leader in self.named else None
+            # A leader that is not to be connected to is served through whoever tells of it.
+            self.leader = teller if leader and leader not in self.named else leader
             return
         self._told = [endpoint for endpoint in endpoints if _is_endpoint(endpoint) and endpoint not in self.named]
         self.leader = leader if leader and _is_endpoint(leader) else None

@@ -167,6 +167,7 @@ class Stream:
         if nodes.leader is None:
             try:
                 self._learn(await fetch_status(self._http, endpoint, STATUS_TIMEOUT_S), endpoint)
+                nodes.clear(endpoint)  # it is back, or, behind a load balancer, another one answers
             except (RaftwrightError, Refused) as error:
                 nodes.shun(endpoint, self._loop.time())
                 self._trouble = error if isinstance(error, RaftwrightError) else error.error
@@ -180,7 +181,7 @@ class Stream:
         """Keep what a node says of its cluster. Returns whether it leads itself."""
         leads = status.id is not None and status.leader == status.id
         leader = endpoint if leads else next((member.client for member in status.members if member.leader), None)
-        self._nodes.learn([member.client for member in status.members], leader)
+        self._nodes.learn([member.client for member in status.members], leader, endpoint)
         return leads
 
     async def _open(self, endpoint: str) -> aiohttp.ClientWebSocketResponse:
