@@ -13,7 +13,8 @@ long as all of this holds:
   said that it received the answer.
 
 Outside the window a retry is refused as expired and never run again, with one exception: a blob that may open its
-session is run if the session is unknown. So whoever retries such a blob must stop within the window.
+session is run if the session is unknown, and none of the session's later numbers count as run then. So whoever retries
+such a blob must stop within the window, and so must all retries of its session.
 """
 
 from collections import OrderedDict
