@@ -187,6 +187,13 @@ def test_probes_give_a_long_log_time_and_notice_a_lost_leader_soon() -> None:
     assert container["startupProbe"]["periodSeconds"] == 1
 
 
+def test_a_pod_that_is_to_end_serves_until_services_have_let_go_of_it() -> None:
+    pod = pod_of(podTemplate={"terminationGracePeriodSeconds": 10})["spec"]
+    leaving_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # The node needs most of the rest: it hands leadership over and answers what is pending.
+    assert 1 <= leaving_s <= pod["terminationGracePeriodSeconds"] // 4
+
+
 def test_pods_are_spread_over_hosts_unless_told_otherwise() -> None:
     labels = {"matchLabels": {"raftwright.io/cluster": "db", "raftwright.io/set": "voters"}}
     assert pod_of()["spec"]["topologySpreadConstraints"] == [

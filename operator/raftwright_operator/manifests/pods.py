@@ -29,6 +29,9 @@ CONTAINER_SECURITY = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+LEAVE_S = 2
+"""How long a pod that is to end goes on serving. It is taken out of the Services at once, but each machine hears of it
+a little later, and until then sends new connections there."""
 _RESERVED = frozenset("RAFTWRIGHT_" + name.upper() for name in RESERVED_SETTINGS)
 """Variables that a person cannot set, since they would win over the file of settings."""
 PROBES: dict[str, Manifest] = {
@@ -82,6 +85,7 @@ def _container(spec: Spec, observed: Observed) -> Manifest:
         "volumeMounts": _by("mountPath", spec.pod.volume_mounts, _MOUNTS),
         **({"resources": dict(spec.resources)} if spec.resources else {}),
         **{name: _probe(probe) for name, probe in PROBES.items()},
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
     }
 
 
