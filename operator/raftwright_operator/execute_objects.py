@@ -41,6 +41,8 @@ from raftwright_operator.quantities import written
 from raftwright_operator.seeing import sets_of
 
 EVICTION_BLOCKED = 429
+EVICTION_TIMEOUT_S = 25.0
+"""The API server tries an eviction that meets a conflict, as of another pod of the name, for ten seconds by itself."""
 
 
 class Objects:
@@ -152,7 +154,7 @@ class Objects:
         }
         path = path_of("Pod", self._namespace, action.pod) + "/eviction"
         try:
-            await self._kube.call("POST", path, body=eviction)
+            await self._kube.call("POST", path, body=eviction, timeout_s=EVICTION_TIMEOUT_S)
         except KubeError as error:
             if error.status == EVICTION_BLOCKED:
                 return Outcome.refused("EvictionBlocked", f"Pod {action.pod} may not be evicted now: {error}")
