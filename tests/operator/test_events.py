@@ -18,6 +18,7 @@ def everything() -> list[Action]:
         "uid": "u",
         "resource_version": "1",
         "min_available": 1,
+        "ready_for": "",
         "pods": (),
         "intent": Intent(cluster_id="c", stores=()),
         "hibernation": None,
@@ -41,7 +42,7 @@ def everything() -> list[Action]:
 
 def test_every_action_but_the_everyday_ones_is_an_event() -> None:
     silent = {type(action).__name__ for action in everything() if status.event_of(action) is None}
-    assert silent == {"ApplyBudget", "LabelPods", "ReleaseFinalizer"}
+    assert silent == {"ApplyBudget", "LabelPods", "ReleaseFinalizer", "RenewMembership"}
     for action in everything():
         event = status.event_of(action)
         assert event is None or (event.message == "Because." and event.reason.isalpha())

@@ -38,7 +38,7 @@ _REASONS: dict[type[Action], tuple[EventType, str]] = {
 
 
 def event_of(action: Action) -> Event | None:
-    """None for labels, budgets and the finalizer."""
+    """None for labels, budgets, the finalizer, and a membership that only gets another version."""
     match action:
         case actions.RecordIntent(intent=intent):
             if intent.bootstrapped:
