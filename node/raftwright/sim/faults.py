@@ -122,7 +122,8 @@ class Faults:
 
     def _crash(self, node: SimNode) -> None:
         if node.phase != "down":
-            if node.is_up and not node.has_unwritten and self.world.chance(0.85):
+            waits = node.is_up and not node.has_unwritten
+            if waits and self.world.chance(self.profile.crashes_that_wait):
                 node.crash_at_write = True  # a moment later, when there is something to lose
                 return
             if node is self.leader():

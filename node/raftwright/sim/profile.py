@@ -82,6 +82,8 @@ class Profile:
     fault_interval_s: float = 0.25
     """Mean time from one fault to the next."""
     faults: tuple[str, ...] = ()
+    crashes_that_wait: float = 0.85
+    """Share of the crashes of nodes with nothing un-synced that wait until there is something to lose."""
     counters: bool = False
     """The nodes run a user's machine, rather than the store."""
     lives: bool = False
@@ -117,6 +119,7 @@ def draw_profile(random: Random) -> Profile:
         clients=random.choice((3, 5)),
         fault_interval_s=random.choice((0.5, 1.0) if themed else (0.1, 0.25, 0.5)),
         faults=faults or FAULTS[:1],
+        crashes_that_wait=0.95,
     )
 
 
