@@ -1,6 +1,7 @@
 """The cache on a real API server: it follows what happens, and comes back from whatever is lost."""
 
 import asyncio
+import contextlib
 import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -30,21 +31,23 @@ class Breakable(Kube):
     async def watch(
         self, kind: str, namespace: str, resource_version: str, *, selector: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:
-        events = super().watch(kind, namespace, resource_version, selector=selector)
-        while True:
-            following = asyncio.ensure_future(anext(events, None))
-            breaking = asyncio.create_task(self.broken.wait())
+        async with contextlib.aclosing(super().watch(kind, namespace, resource_version, selector=selector)) as events:
+            while (event := await self._unless_broken(events)) is not None:
+                yield event
+
+    async def _unless_broken(self, events: AsyncGenerator[WatchEvent, None]) -> WatchEvent | None:
+        following = asyncio.ensure_future(anext(events, None))
+        breaking = asyncio.create_task(self.broken.wait())
+        try:
             await asyncio.wait((following, breaking), return_when=asyncio.FIRST_COMPLETED)
-            breaking.cancel()
-            if self.broken.is_set():
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-                await self.mended.wait()
-                raise KubeError(self.status, "Broken", "by the test")
-            event = following.result()
-            if event is None:
-                return
-            yield event
+            if not self.broken.is_set():
+                return following.result()
+        finally:
+            for task in (following, breaking):
+                task.cancel()
+            await asyncio.gather(following, breaking, return_exceptions=True)
+        await self.mended.wait()
+        raise KubeError(self.status, "Broken", "by the test")
 
 
 class Place:
