@@ -16,6 +16,7 @@ DATA_VOLUME = "data"
 """Of the claim template: the claim of pod P is `data-P`."""
 
 LABEL_CLUSTER = "raftwright.io/cluster"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_SET = "raftwright.io/set"
 LABEL_VOTER = "raftwright.io/voter"
 """`true` on pods that have a vote, or are about to get one: what the PodDisruptionBudget selects."""

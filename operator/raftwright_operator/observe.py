@@ -72,8 +72,7 @@ class Observer:
         observed = _objects_seen(resource, children, fresh=cache is None)
         live = {f"{kind}/{each['metadata']['name']}": each for kind, objects in children.items() for each in objects}
         drift = {name: field for name, field in manifests.drift(spec, observed, live).items() if name not in foreign}
-        drifted = tuple(name for name in drift if not name.startswith("PodDisruptionBudget/"))
-        observed = replace(observed, drifted=drifted, foreign=foreign)
+        observed = replace(observed, drifted=manifests.drifted(drift), foreign=foreign)
         places = await self._places(children["Pod"])
         observed = await self._ask_nodes(observed, places)
         return Sight(spec=spec, observed=observed, resource=resource, places=places, drift=drift)

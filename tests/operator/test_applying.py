@@ -175,7 +175,7 @@ class World:
 
     def drifted(self, spec: Spec) -> tuple[str, ...]:
         live = self.look()
-        return manifests.drifted(spec, self.observed, live)
+        return manifests.drifted(manifests.drift(spec, self.observed, live))
 
 
 @pytest.fixture

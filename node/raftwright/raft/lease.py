@@ -44,7 +44,6 @@ def promised_until(raft: "Raft", leader: "Leader") -> float:
 
 def on_answer(raft: "Raft", leader: "Leader", progress: "Progress", message: "AppendReply") -> None:
     """A peer answered a round, and says for how long it gives no vote from when that arrived."""
-    progress.withholds_s = message.withholds_s
     if message.withholds_s > 0:
         promised = leader.rounds.sent_at(message.round) + counted_s(raft.settings, message.withholds_s)
         progress.promised_until = max(progress.promised_until, promised)

@@ -54,8 +54,6 @@ class Progress:
     """The newest round of heartbeats that the peer answered."""
     promised_until: float = float("-inf")
     """Until when it surely gives no vote to anybody, on the leader's clock (`lease.py`)."""
-    withholds_s: float = 0.0
-    """What its newest answer said of that: its election timeout; 0 where it says nothing."""
     commit_sent: int = 0
     """The highest commit index that the peer was sent and could use."""
     phase: Phase = Phase.PROBE

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 SENT_ROUNDS_KEPT = 1024
+"""An answer to an older round promises nothing any more: the lease is then the shorter for it."""
 
 
 class WaitingRead(NamedTuple):

@@ -52,15 +52,10 @@ def keys(spec: Spec, cluster: str) -> tuple[str, ...]:
     )
 
 
-def drifted(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Which objects are missing or not as they should be, as `Kind/name`; `live` has all that exist, as the API
-    server shows them. A StatefulSet that is missing has not drifted, since creating it is an action of its own, and
-    nor has the budget, whose minimum `plan` knows."""
-    return tuple(key for key in drift(spec, observed, live) if not key.startswith("PodDisruptionBudget/"))
-
-
 def drift(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The first field of each object that is not as it should be; empty of an object that is missing."""
+    """The first field of each object that is not as it should be, given the live ones by `Kind/name` as the API server
+    shows them; empty of an object that is missing. A StatefulSet or a budget that is missing has not drifted, since
+    creating it is an action of its own."""
     found: dict[str, str | None] = {}
     for key, manifest in build(spec, observed).items():
         found[key] = difference(manifest, live[key]) if key in live else ""
@@ -71,3 +66,8 @@ def drift(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]])
     key = f"PodDisruptionBudget/{observed.name}"
     found[key] = budget_drift(observed, live[key]) if key in live else None
     return {key: field for key, field in found.items() if field is not None}
+
+
+def drifted(drift: Mapping[str, str]) -> tuple[str, ...]:
+    """What of that is to be applied: all but the budget, whose minimum `plan` knows."""
+    return tuple(key for key in drift if not key.startswith("PodDisruptionBudget/"))

@@ -9,7 +9,16 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from raftwright_operator.names import FIELD_MANAGER, GROUP, KIND, LABEL_CLUSTER, LABEL_SET, VERSION, SetKind
+from raftwright_operator.names import (
+    FIELD_MANAGER,
+    GROUP,
+    KIND,
+    LABEL_CLUSTER,
+    LABEL_MANAGED_BY,
+    LABEL_SET,
+    VERSION,
+    SetKind,
+)
 from raftwright_operator.observed import Observed
 
 Manifest = dict[str, Any]
@@ -17,7 +26,6 @@ Manifest = dict[str, Any]
 APPLIED = "raftwright.io/applied"
 """Annotation: the hash of the manifest that was applied. By it a field is noticed that is no longer wanted."""
 COMPONENT = "node"
-MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 def key_of(manifest: Mapping[str, Any]) -> str:
@@ -35,7 +43,7 @@ def labels(observed: Observed, kind: SetKind | None = None) -> dict[str, str]:
         "app.kubernetes.io/name": "raftwright",
         "app.kubernetes.io/instance": observed.name,
         "app.kubernetes.io/component": COMPONENT,
-        MANAGED_BY: FIELD_MANAGER,
+        LABEL_MANAGED_BY: FIELD_MANAGER,
         LABEL_CLUSTER: observed.name,
     }
     return found if kind is None else {**found, LABEL_SET: kind}
@@ -63,7 +71,7 @@ def is_ours(cluster: str, live: Mapping[str, Any]) -> bool:
         kinds = {(each["apiVersion"].partition("/")[0], each["kind"], each["name"]) for each in controllers}
         return kinds == {(GROUP, KIND, cluster)}
     found = meta.get("labels") or {}
-    return found.get(LABEL_CLUSTER) == cluster and found.get(MANAGED_BY) == FIELD_MANAGER
+    return found.get(LABEL_CLUSTER) == cluster and found.get(LABEL_MANAGED_BY) == FIELD_MANAGER
 
 
 def owned(

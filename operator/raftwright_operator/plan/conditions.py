@@ -7,7 +7,7 @@ can be done.
 from collections.abc import Callable, Iterator
 
 from raftwright_operator.actions import Concern
-from raftwright_operator.names import FIELD_MANAGER, LABEL_CLUSTER
+from raftwright_operator.names import FIELD_MANAGER, LABEL_CLUSTER, LABEL_MANAGED_BY
 from raftwright_operator.plan import founding, members, quorum, reasons, rolling, volumes
 from raftwright_operator.plan.facts import Facts, listed
 
@@ -117,7 +117,7 @@ def _volumes_refused(facts: Facts) -> Iterator[Concern]:
 
 def _names_taken(facts: Facts) -> Iterator[Concern]:
     if facts.seen.foreign:
-        labels = f"{LABEL_CLUSTER}={facts.seen.name} app.kubernetes.io/managed-by={FIELD_MANAGER}"
+        labels = f"{LABEL_CLUSTER}={facts.seen.name} {LABEL_MANAGED_BY}={FIELD_MANAGER}"
         yield _degraded(
             reasons.NAME_TAKEN,
             f"Not made by the operator, and left alone: {listed(facts.seen.foreign)}. Rename or delete what is in the"
