@@ -135,7 +135,8 @@ async def test_another_set_of_the_same_name_is_not_deleted(
     assert await place.do(action(kind="voters", uid=uid, why=WHY)) == Outcome.done()
 
 
-@pytest.mark.parametrize("evict", [True, False])
+# The API server tries an eviction again for ten seconds.
+@pytest.mark.parametrize("evict", [pytest.param(True, marks=pytest.mark.slow), False])
 async def test_another_pod_of_the_same_name_is_not_restarted(place: Place, *, evict: bool) -> None:
     await place.create_pod()
     outcome = await place.do(actions.RestartPod(pod="db-0", uid=OTHER_UID, evict=evict, why=WHY))

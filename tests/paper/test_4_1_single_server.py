@@ -16,10 +16,9 @@ import pytest
 from raftwright.raft import membership_changes
 from raftwright.raft.errors import MembershipChangePending
 from raftwright.raft.membership import Membership
-from raftwright.raft.raft import Raft
-from raftwright.raft.roles import Leader
 from tests.paper.test_4_membership_failures import elect, leads, only_between
 from tests.raft.cluster import Cluster
+from tests.sim.member_mutants import change_before_own_commit
 
 
 def in_one_step(patch: pytest.MonkeyPatch) -> None:
@@ -30,20 +29,6 @@ def in_one_step(patch: pytest.MonkeyPatch) -> None:
         return replace(target, version=current.version + 1)
 
     patch.setattr(membership_changes, "next_membership", single)
-
-
-def without_the_rule(patch: pytest.MonkeyPatch) -> None:
-    """A leader begins a change before it has committed in its term."""
-    propose = membership_changes.propose
-
-    def hasty(raft: Raft, leader: Leader, target: Membership, base_version: int, time_ms: int) -> None:
-        first_index, leader.first_index = leader.first_index, 0
-        try:
-            propose(raft, leader, target, base_version, time_ms)
-        finally:
-            leader.first_index = first_index
-
-    patch.setattr(membership_changes, "propose", hasty)
 
 
 def elect_unheard(cluster: Cluster, member_id: int) -> None:
@@ -82,7 +67,7 @@ def let_1_win_with_4_and_5(cluster: Cluster) -> None:
 
 def test_4_1_single_server_changes_without_the_rule_lose_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     in_one_step(monkeypatch)
-    without_the_rule(monkeypatch)
+    change_before_own_commit(monkeypatch)
     cluster = two_changes()
     assert cluster[2].raft.committed_membership.voters == {2, 3, 4}
     with pytest.raises(AssertionError, match="member 1 applied another"):
@@ -97,7 +82,7 @@ def test_4_1_single_server_changes_are_safe_with_the_rule(monkeypatch: pytest.Mo
 
 
 def test_4_3_joint_changes_are_safe_without_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_the_rule(monkeypatch)
+    change_before_own_commit(monkeypatch)
     cluster = two_changes()
     assert cluster[2].raft.membership.is_joint
     assert cluster[2].raft.committed_membership.version == 1, "2 and 3 are no majority of the four"
