@@ -276,7 +276,8 @@ class Driver:
         if self._room_is_new:
             self._measure()
         self._notice_leader(now, effects)
-        for message in self._take_forwarded():
+        forwarded, self._forwarded = self._forwarded, []
+        for message in forwarded:
             match message:
                 case Forward():
                     self.proposer.take_forward(message, now, effects)
@@ -350,10 +351,6 @@ class Driver:
         self._inbox.append(SnapshotTaken(now=now, meta=newest, keep_from=newest.id.index + 1))
         effects.again = True
 
-    def _take_forwarded(self) -> list[Forward | ForwardReply | ControlRequest | ControlReply]:
-        forwarded, self._forwarded = self._forwarded, []
-        return forwarded
-
     def _ask_for_reads(self, now: float) -> None:
         context = self.reads.next_context(now)
         if context is not None:
@@ -392,9 +389,11 @@ class Driver:
         self.checks.leader_changed()
         effects.leader_changed = True
         self.elections += isinstance(self.raft.role, Candidate) and seen[0] != before[0]
+        decided_at = now + 2 * self.settings.election_timeout_s
         if before[2] and not seen[2]:
-            self.writes.leadership_lost(now + 2 * self.settings.election_timeout_s)
+            self.writes.leadership_lost(decided_at)
         if seen[1] is not None:
+            self.writes.leader_changed(seen[1], decided_at)
             self.reads.retry_at = self.writes.held_until = 0.0
             _log.info("term %d: the leader is member %d%s", seen[0], seen[1], " (this node)" if seen[2] else "")
 

@@ -5,7 +5,7 @@ happen: it was never proposed, or an entry of a later term is committed at its i
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from raftwright.raft.entries import EntryId
@@ -213,18 +213,40 @@ class Writes:
         self._forget(number)
 
     def stream_lost(self, peer: int, effects: Effects) -> None:
-        """Forwards to `peer` may or may not have arrived. A write with a session is sent again, since the session
-        makes it happen once; any other is unknown."""
-        for number in [number for number, to in self.forward_peer.items() if to == peer]:
-            for write in reversed(self.forwards[number]):
-                if write is None or write.token is None:
-                    continue
-                if write.blob.origin.session:
-                    write.uncertain = True
-                    self.queue.appendleft(write)
-                else:
-                    self.fail(write, effects, OutcomeUnknown("the connection to the leader was lost"))
+        """Forwards to `peer` may or may not have arrived: what has no session to be sent again under is unknown."""
+        for number in self._forwards_to(lambda to: to == peer):
+            for write in self._send_again(number):
+                self.fail(write, effects, OutcomeUnknown("the connection to the leader was lost"))
             self._forget(number)
+
+    def leader_changed(self, leader: int, deadline: float) -> None:
+        """Whoever was asked before may be gone without a word, and its stream ends only when a heartbeat fails. What
+        has no session to be sent again under is waited for no longer than `deadline`."""
+        for number in self._forwards_to(lambda to: to != leader):
+            left = self._send_again(number)
+            for write in left:
+                write.deadline = min(write.deadline, deadline)
+            if not left:
+                self._forget(number)
+
+    def _forwards_to(self, is_meant: Callable[[int], bool]) -> list[int]:
+        """The newest first: what is put back at the front of the queue is in the order in which it came."""
+        return [number for number, to in reversed(self.forward_peer.items()) if is_meant(to)]
+
+    def _send_again(self, number: int) -> list[Write]:
+        """Queue its writes with sessions again, since a session makes a write happen once; the others."""
+        left, again = [], []
+        writes = self.forwards[number]
+        for position, write in enumerate(writes):
+            if write is None or write.token is None:
+                continue
+            if write.blob.origin.session:
+                write.uncertain, writes[position] = True, None
+                again.append(write)
+            else:
+                left.append(write)
+        self.put_back(again)
+        return left
 
     def _forget(self, number: int) -> None:
         self.forwards.pop(number, None)
