@@ -19,6 +19,9 @@ from e2e.raft import Raft
 from e2e.release import Release
 from e2e.workload import Load, Verdict
 
+IDLE_S = 30
+"""About as long as a rolling change takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -55,11 +58,15 @@ class Report:
             yield self._repeated(
                 "rolling image change of three under load: pauses in all", 1, lambda: self._rolled(raft).paused_s
             )
+            yield self._repeated(
+                f"nothing done to three for {IDLE_S} s under load: pauses in all", 1, lambda: self._idle(raft).paused_s
+            )
 
     def _repeated(self, what: str, target_s: float, measure: Callable[[], float]) -> Figure:
         figure = Figure(what, target_s)
         for _ in range(self._repetitions):
             figure.measured_s.append(measure())
+            print(f"{what}: {figure.measured_s[-1]:.2f} s", file=sys.stderr, flush=True)
         return figure
 
     def _install(self) -> float:
@@ -101,6 +108,13 @@ class Report:
             raft.delete_pod(leader, now=True)
             raft.await_replaced(leader, uid)
             raft.await_settled(3)
+            return load.verdict()
+
+    def _idle(self, raft: Raft) -> Verdict:
+        """What the machine itself adds to the figure before: it is no quieter while pods roll."""
+        raft.await_settled(3)
+        with Load(raft.endpoint()) as load:
+            time.sleep(IDLE_S)
             return load.verdict()
 
     def _rolled(self, raft: Raft) -> Verdict:
