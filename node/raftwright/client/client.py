@@ -180,8 +180,8 @@ class Client:
         min_index: int = 0,
         timeout_s: float | None = None,
     ) -> Page:
-        """One page of the keys that begin with `prefix`, in order, from `start` on. It may hold fewer than `limit`:
-        only `next` says whether there is more. What is read is chosen as in `get`."""
+        """One page of the keys that begin with `prefix`, in order, from `start` on. It may hold fewer than `limit` (1
+        to 1000): only `next` says whether there is more. What is read is chosen as in `get`."""
         _consistency(consistency)
         query = {"prefix": prefix, "start": start, "limit": str(limit), "consistency": consistency}
         if _staleness(consistency, max_staleness_s) is not None:
@@ -208,8 +208,8 @@ class Client:
         min_index: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncIterator[Item]:
-        """Every key that begins with `prefix`, in order, page by page. Each page is read at a moment of its own;
-        `timeout_s` bounds each of them."""
+        """Every key that begins with `prefix`, in order, page by page of `page_size` (1 to 1000). Each page is read at
+        a moment of its own; `timeout_s` bounds each of them."""
         following: str | None = start
         while following is not None:
             page = await self.list(
