@@ -7,6 +7,7 @@ import pytest
 
 from raftwright.client import models
 from raftwright.client.errors import (
+    NODE_KINDS,
     ClientClosed,
     InvalidRequest,
     NotFound,
@@ -20,7 +21,7 @@ from raftwright.client.errors import (
     Unavailable,
 )
 from raftwright.client.groups import WINDOW_BYTES_A_GROUP, WINDOW_BYTES_MAX, Operation
-from raftwright.client.session import Session
+from raftwright.client.session import MOVES_AT_ONCE, Session
 from raftwright.kv.commands import Delete, Put, decode_blob, encode_command
 
 RETENTION_S = 600.0
@@ -187,6 +188,21 @@ async def test_a_refusal_is_tried_again_and_then_says_that_it_never_happened() -
     assert isinstance(error_of(future), TooManyRequests) and error_of(future).outcome == "none"
     harness.session.retry(retry.group)
     harness.assert_idle()
+
+
+@pytest.mark.parametrize("kind", NODE_KINDS)
+async def test_what_a_node_refuses_for_what_it_is_goes_to_the_next_one_without_a_wait(kind: str) -> None:
+    harness = Harness()
+    harness.put("a")
+    waits = []
+    for _ in range(MOVES_AT_ONCE + 1):
+        harness.writes()
+        [retry] = harness.problem(harness.last_id, kind, retry_after_s=0.5)
+        assert retry.elsewhere
+        waits.append(retry.after_s)
+        harness.session.on_lost()
+        harness.session.retry(retry.group)
+    assert waits == [0.0] * MOVES_AT_ONCE + [0.5], "where every node refuses, no client may ask without a pause"
 
 
 @pytest.mark.parametrize("how", ["in flight", "lost before", "unknown before"])

@@ -49,6 +49,7 @@ class Group:
         "first_seq",
         "frame_id",
         "is_writes",
+        "moves",
         "operations",
         "trouble",
         "uncertain",
@@ -67,6 +68,8 @@ class Group:
         self.first_sent_at = float("inf")
         self.uncertain = False
         """An earlier attempt may have happened: no failure of a write is `none` any more."""
+        self.moves = 0
+        """How often a node refused it for what that node is, so that another one is asked."""
         self.trouble: RaftwrightError | None = None
         """Why the last attempt did not do."""
 

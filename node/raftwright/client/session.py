@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from raftwright.client import models
 from raftwright.client.errors import (
+    NODE_KINDS,
     RETRIED_KINDS,
     OutcomeUnknown,
     RaftwrightError,
@@ -27,6 +28,8 @@ READS_PER_FRAME_MAX = 4096
 RETENTION_SHARE = 0.9
 """Of the retention that the cluster states, how much this client relies on: clocks drift apart."""
 RETRY_AFTER_S = 0.2
+MOVES_AT_ONCE = 3
+"""So many nodes may refuse a group for what they are before it waits as long as the next one says."""
 
 
 class Retry(NamedTuple):
@@ -300,7 +303,11 @@ class Session:
             group.trouble = error
             self._held[group] = None
             after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
-            yield Retry(group, after_s, elsewhere=kind in ("shutting-down", "not-serving", "state-diverged"))
+            elsewhere = kind in NODE_KINDS
+            group.moves += elsewhere
+            if elsewhere and group.moves <= MOVES_AT_ONCE:
+                after_s = 0.0
+            yield Retry(group, after_s, elsewhere)
         else:
             self._settle(group)
             if group.uncertain:
