@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from raftwright_operator.actions import ApplyBudget, ApplyObjects, Step
+from raftwright_operator.names import budget_key
 
 TIMES_MAX, WINDOW_S = 5, 300.0
 """So often within so long; then it is left as it is until the first time is so long ago."""
@@ -42,4 +43,4 @@ def _applied(step: Step, cluster: str, generation: int) -> Iterator[tuple[str, s
             for key in objects:
                 yield key, str(generation)
         case ApplyBudget(min_available=least, ready_for=ready_for):
-            yield f"PodDisruptionBudget/{cluster}", f"{least} {ready_for}"
+            yield budget_key(cluster), f"{least} {ready_for}"

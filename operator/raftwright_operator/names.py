@@ -58,6 +58,11 @@ def leader_service(cluster: str) -> str:
     return f"{cluster}-leader"
 
 
+def budget_key(cluster: str) -> str:
+    """The PodDisruptionBudget, as `Kind/name`."""
+    return f"PodDisruptionBudget/{cluster}"
+
+
 def peer_address(cluster: str, namespace: str, pod: str) -> str:
     """`host:port` by the headless Service, the same for as long as the pod's name lives."""
     return f"{pod}.{peers_service(cluster)}.{namespace}.svc:{PEER_PORT}"

@@ -7,6 +7,7 @@ import pytest
 from raftwright_operator.actions import RestartPod, TransferLeadership
 from raftwright_operator.observed import Observed
 from raftwright_operator.plan import reasons
+from raftwright_operator.plan.facts import Facts
 from tests.operator import support as s
 
 
@@ -71,6 +72,21 @@ def test_the_leader_hands_over_to_who_is_up_to_date() -> None:
 )
 def test_the_next_one_waits_until_the_one_before_is_back(seen: Observed) -> None:
     assert not isinstance(s.step(s.spec(), seen), (RestartPod, TransferLeadership))
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (s.with_pod(rolling(3, 0, ("db-2",)), "db-2", ready=False), "db-2 serves, and Kubernetes does not call it"),
+        (s.with_node(rolling(3, 0, ("db-2",)), "db-2", diverged=True), "db-2 replaces its state"),
+        (s.with_member(rolling(3, 0, ("db-2",)), 3, lag_commands=5000, lag_seconds=9.0), "db-2 serves, and catches up"),
+        (s.with_member(rolling(3, 0, ("db-2",)), 3, last_contact_s=60.0), "the leader does not hear from it"),
+        (s.with_node(rolling(3, 0, ("db-2",)), "db-2", store_id="another"), "is no member by what the leader says"),
+        (s.with_node(rolling(3, 0, ("db-2",)), "db-2", state="starting"), "db-2 is starting"),
+    ],
+)
+def test_it_says_what_a_pod_that_runs_is_waited_for(seen: Observed, told: str) -> None:
+    assert told in Facts(s.spec(), seen).why_not("db-2")
 
 
 @pytest.mark.parametrize("name", ["db-2", "db-nonvoting-0"])

@@ -14,7 +14,7 @@ from raftwright_operator.manifests.config import config_map
 from raftwright_operator.manifests.metadata import Manifest, is_ours, key_of
 from raftwright_operator.manifests.services import services
 from raftwright_operator.manifests.sets import NOT_COMPARED, stateful_set
-from raftwright_operator.names import SET_KINDS, leader_service, peers_service, set_name
+from raftwright_operator.names import SET_KINDS, budget_key, leader_service, peers_service, set_name
 from raftwright_operator.observed import Observed
 from raftwright_operator.spec import Spec
 
@@ -48,7 +48,7 @@ def keys(spec: Spec, cluster: str) -> tuple[str, ...]:
         *(f"Service/{name}" for name in (peers_service(cluster), cluster, leader_service(cluster))),
         *(() if spec.pod.service_account else (f"ServiceAccount/{cluster}",)),
         *(f"StatefulSet/{set_name(cluster, kind)}" for kind in SET_KINDS),
-        f"PodDisruptionBudget/{cluster}",
+        budget_key(cluster),
     )
 
 
@@ -63,7 +63,7 @@ def drift(spec: Spec, observed: Observed, live: Mapping[str, Mapping[str, Any]])
         manifest = stateful_set(spec, observed, kind, 0)
         key = key_of(manifest)
         found[key] = difference(manifest, live[key], ignored=NOT_COMPARED) if key in live else None
-    key = f"PodDisruptionBudget/{observed.name}"
+    key = budget_key(observed.name)
     found[key] = budget_drift(observed, live[key]) if key in live else None
     return {key: field for key, field in found.items() if field is not None}
 

@@ -16,6 +16,7 @@ from raftwright_operator.actions import (
     RenewMembership,
     Step,
 )
+from raftwright_operator.names import budget_key
 from raftwright_operator.observed import MemberSeen
 from raftwright_operator.plan.facts import Facts, listed, tolerance
 
@@ -52,7 +53,7 @@ def protect(facts: Facts, coming: Step | None) -> Action | None:
 
 def _is_out_of_hand(facts: Facts) -> bool:
     """It is somebody else's, or changed back whenever it is applied: the members go on without it."""
-    key = f"PodDisruptionBudget/{facts.seen.name}"
+    key = budget_key(facts.seen.name)
     return key in facts.seen.foreign or key in facts.seen.resisting
 
 

@@ -209,7 +209,22 @@ class Facts:
         node = self.nodes.get(name)
         if node is None:
             return f"{name} does not answer"
+        if node.state == "serving":
+            return f"{name} {self._why_not_back(pod, node)}"
         return f"{name} is {node.state}" + (f" ({node.detail})" if node.detail else "")
+
+    def _why_not_back(self, pod: PodSeen, node: NodeSeen) -> str:
+        """What a node that serves is waited for."""
+        if node.diverged:
+            return "replaces its state, which is not that of the majority"
+        member = self.member_of(pod.name)
+        if member is None:
+            return "serves, and is no member by what the leader says"
+        if member.id not in self.live:
+            return "serves, and the leader does not hear from it"
+        if not pod.ready:
+            return "serves, and Kubernetes does not call it ready yet"
+        return "serves, and catches up"
 
     def outdated(self, pod: PodSeen) -> bool:
         """It was made from an older pod template, or has to be made anew for its claim to go."""
