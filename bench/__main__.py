@@ -117,7 +117,7 @@ async def measure(with_uvloop: bool, arguments: argparse.Namespace) -> list[dict
         if "stream" in arguments.only:
             rows += await measure_stream(leader, arguments)
         if "failover" in arguments.only:
-            rows.append({"load": "SIGKILL of the leader", **await failover.measure(cluster, arguments.kills)})
+            rows += await failover.measure(cluster, arguments.kills)
         if "footprint" in arguments.only:
             rows += await measure_footprint(cluster, arguments)
     finally:
@@ -144,7 +144,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             print(f"{row['loop']}: {row['figure']}: {row['value']}")
         if "median_s" in row:
             stopped = f"{row['median_s']:.2f} s (median), {row['max_s']:.2f} s (longest)"
-            print(f"{row['loop']}: SIGKILL of the leader, {row['kills']} times: writes stopped for {stopped}")
+            print(f"{row['loop']}: {row['load']}, {row['times']} times: writes stopped for {stopped}")
 
 
 def main() -> None:
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated (default: all)")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each load runs")
     parser.add_argument("--clients", type=int, default=200, help="connections of the HTTP load")
-    parser.add_argument("--kills", type=int, default=20, help="how often the leader is killed")
+    parser.add_argument("--kills", type=int, default=20, help="how often the leader is killed, and frozen")
     parser.add_argument("--loop", choices=("both", "uvloop", "asyncio"), default="both", help="the nodes' event loop")
     parser.add_argument("--port", type=int, default=7401, help="first port for clients")
     parser.add_argument(
