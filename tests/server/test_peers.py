@@ -296,3 +296,20 @@ async def test_anyone_may_ask_who_a_node_is() -> None:
     ):
         answer = await response.json()
     assert (answer["name"], answer["store_id"], answer["member_id"]) == ("a", "a" * 32, 1)
+
+
+async def test_it_ends_also_in_the_moment_in_which_a_stream_breaks() -> None:
+    message = TimeoutNow(from_id=1, to_id=2, term=1)
+    for turns in range(40):  # of the event loop, until the break meets the end
+        async with pair() as (a, b):
+            await a.send_until_received(b, message)
+            assert b._runner.server is not None
+            for connection in b._runner.server.connections:
+                assert connection.transport is not None
+                connection.transport.abort()
+            for _ in range(turns):
+                a.transport.send({2: [message]})
+                await asyncio.sleep(0)
+            a._task.cancel()
+            done, _ = await asyncio.wait([a._task], timeout=5.0)
+            assert done, f"it goes on after {turns} turns"

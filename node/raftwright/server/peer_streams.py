@@ -91,6 +91,10 @@ class PeerStream:
                 _log.debug("no stream to member %d at %s: %s", self.peer, self.address, error)
             self._drop_queue()
             self._wake.clear()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A task group whose child fails in that moment forgets that it was cancelled, before Python 3.13.
+                raise asyncio.CancelledError
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, BACKOFF_S[1])
 
