@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.operator.apiserver import PROGRAMS, ApiServer, require_programs
+
+# How long an example takes is the machine's affair, and no test's.
+settings.register_profile("raftwright", deadline=None)
+settings.load_profile("raftwright")
 
 
 @pytest.fixture(scope="session")

@@ -229,7 +229,7 @@ def without_empty(value: Any) -> Any:
     return [without_empty(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     affinity=st.dictionaries(_NAME, _ANYTHING, max_size=3),
     tolerations=st.lists(st.dictionaries(_NAME, _TEXT | st.integers(0, 9), max_size=3), max_size=3),

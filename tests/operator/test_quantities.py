@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raftwright_operator import quantities
@@ -67,7 +67,6 @@ def test_a_size_is_written_as_people_write_it(size_bytes: int, text: str) -> Non
     assert quantities.written(size_bytes) == text
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**70))
 def test_a_size_that_is_written_is_read_as_the_same(size_bytes: int) -> None:
     assert quantities.whole(quantities.written(size_bytes)) == size_bytes

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raftwright_operator import actions, status
@@ -360,7 +360,6 @@ def merged(old: Found, patch: Found) -> Found:
     return {key: value for key, value in {**old, **patch}.items() if value is not None}
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(CASES)), st.sampled_from(sorted(CASES)))
 def test_a_patch_leads_from_any_status_to_any_other_and_never_names_the_records(before: str, after: str) -> None:
     old = status_of(*CASES[before][:2], previous=dict(RECORDS))

@@ -138,7 +138,7 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLog = LogMachine.TestCase
-TestLog.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLog.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_the_tail_is_bounded_in_bytes_and_keeps_the_newest() -> None:

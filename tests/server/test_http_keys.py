@@ -48,7 +48,7 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40
 @example(key="😀 é")
 @example(key=":batch")
 @example(key="http://x/y")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_key_string_works_in_a_url(key: str) -> None:
     async def check() -> None:
         async with running() as server:

@@ -36,7 +36,7 @@ def write_sizes(store: Storage, sizes: list[int], term: int) -> None:
     store.write(hard_state=HardState(term, 1), entries=made)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(fitting, min_size=1, max_size=6), min_size=1, max_size=12))
 @example([[LARGEST], [LARGEST]])
 def test_what_fits_needs_no_file_and_leaves_the_reserve(rounds: list[list[int]]) -> None:
@@ -56,7 +56,7 @@ def test_what_fits_needs_no_file_and_leaves_the_reserve(rounds: list[list[int]])
     assert whole_log(opened(files)) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(lengths, min_size=1, max_size=4), min_size=1, max_size=12))
 def test_room_can_be_made_for_entries_of_any_size(rounds: list[list[int]]) -> None:
     files = disk()
@@ -108,7 +108,6 @@ def test_room_counts_control_records_once_and_first() -> None:
     assert Room(CONTROL_BYTES - 8, (1000, 2000, 1000)).after([1000]) == Room(1000, (1000,), True)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 500), st.lists(st.integers(100, 900), max_size=6), st.lists(st.integers(64, 900)), st.data())
 def test_room_is_the_same_whether_it_is_asked_for_at_once_or_in_parts(
     rest: int, ready: list[int], sizes: list[int], data: st.DataObject
@@ -165,7 +164,7 @@ def test_prepared_segments_of_another_size_are_used_up_after_a_restart_on_a_full
     assert opened(files, StorageSettings(segment_bytes=after)).last_id.index == index - 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([4096, 4104, 8192, 20_000]), st.lists(lengths, max_size=8)), max_size=6))
 def test_the_size_of_segments_may_be_another_at_each_start(lives: list[tuple[int, list[int]]]) -> None:
     files = disk()

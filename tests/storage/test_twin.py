@@ -126,5 +126,5 @@ class LogAndTwin(RuleBasedStateMachine):
         assert sum(each.size for each in recovered.tail) <= 1500
 
 
-LogAndTwin.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+LogAndTwin.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 TestLogAndTwin = LogAndTwin.TestCase
