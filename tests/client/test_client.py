@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -28,6 +29,8 @@ from raftwright import (
 from raftwright.cli.localcluster import LocalCluster
 from tests.client.proxy import proxy_to
 from tests.cluster.support import free_port, running_cluster
+
+WRONG_CLUSTER = r"this node is of the cluster \w+, and the request is for another"
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -175,6 +178,25 @@ async def test_a_node_that_hangs_is_given_up_and_found_again(cluster: LocalClust
         await write
 
 
+async def test_a_node_of_another_cluster_is_not_written_to(cluster: LocalCluster, tmp_path: Path) -> None:
+    """As when an address is given to a machine of another cluster."""
+    async with running_cluster(tmp_path / "other", count=1) as other, proxy_to(other.endpoints[0]) as proxy:
+        async with Client([proxy.endpoint], discover=False, timeout_s=20.0) as client:
+            await client.put("mine", b"1")
+            proxy.target = cluster.endpoints[0]
+            await proxy.cut()
+            with pytest.raises((Unavailable, Timeout), match=WRONG_CLUSTER):  # it was sent, or not
+                await client.put("mine", b"2", timeout_s=1.0)
+            with pytest.raises(Unavailable, match=WRONG_CLUSTER):
+                await client.list("mine", timeout_s=1.0)
+            with pytest.raises(Unavailable, match=WRONG_CLUSTER):
+                await client.members.transfer_leadership(timeout_s=1.0)
+            proxy.target = other.endpoints[0]
+            await client.put("mine", b"3")
+        async with Client(cluster.endpoints) as client:
+            assert await client.get("mine") is None
+
+
 async def test_nothing_outstanding_is_left_behind_by_who_gives_up(client: Client) -> None:
     for _ in range(20):
         writes = [asyncio.create_task(client.put(f"k/{number}", b"1")) for number in range(20)]
@@ -203,6 +225,17 @@ async def test_a_cluster_that_is_not_there() -> None:
             with pytest.raises(Unavailable) as error:
                 await call
             assert error.value.outcome == "none"
+
+
+async def test_a_client_closes_also_in_the_moment_in_which_its_connection_is_lost(cluster: LocalCluster) -> None:
+    async with proxy_to(cluster.endpoints[0]) as proxy:
+        for turns in range(40):  # of the event loop, until the loss meets the end
+            async with asyncio.timeout(10):
+                async with Client([proxy.endpoint], discover=False) as client:
+                    await client.put("moment", b"1")
+                    await proxy.cut()
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
 
 
 async def test_a_client_works_only_while_it_is_open(cluster: LocalCluster) -> None:

@@ -179,7 +179,7 @@ _MEMBERSHIP = (
     "transfer-failed",
     "already-bootstrapped",
 )
-NODE_KINDS = ("shutting-down", "not-serving", "state-diverged")
+NODE_KINDS = ("shutting-down", "not-serving", "wrong-cluster", "state-diverged")
 """Refusals that are about the node that was asked: another one may do better, and at once."""
 _UNAVAILABLE = ("no-leader", "proposal-dropped", *NODE_KINDS)
 _BY_KIND = {error.kind: error for error in _ERRORS} | dict.fromkeys(_UNAVAILABLE, Unavailable)

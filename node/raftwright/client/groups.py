@@ -93,14 +93,16 @@ class Group:
             if not operation.future.done():
                 operation.future.set_exception(copy_of(error))
 
-    def out_of_time(self) -> RaftwrightError:
-        """The error for an operation whose time is up: what kept it, and whether it may have happened."""
+    def out_of_time(self, disconnected: RaftwrightError | None) -> RaftwrightError:
+        """The error for an operation whose time is up: what kept it, and whether it may have happened. `disconnected`
+        is why there is no connection now."""
         outcome = "unknown" if self.may_have_happened else "none"
         if self.frame_id is None and isinstance(self.trouble, TooManyRequests | Unavailable | DiskFull):
             error = copy_of(self.trouble)
             error.outcome = "unknown" if self.may_have_happened else "none"
             return error
-        because = f"; last: {self.trouble}" if self.trouble else ""
+        last = disconnected or self.trouble
+        because = f"; last: {last}" if last else ""
         return Timeout(f"no answer came in time{because}", outcome="unknown" if outcome == "unknown" else "none")
 
 

@@ -291,6 +291,10 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     """Software and version, for people."""
 
 
+CLUSTER_HEADER = "X-Raft-Cluster"
+"""In a request: the cluster that it is meant for. A node of another one refuses it as `wrong-cluster`."""
+
+
 class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """The node's first frame. Bounds of what it takes."""
 

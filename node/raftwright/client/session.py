@@ -180,7 +180,7 @@ class Session:
                 if operation.future.done():
                     continue
                 if operation.deadline <= now:
-                    operation.future.set_exception(group.out_of_time())
+                    operation.future.set_exception(group.out_of_time(trouble))
                 else:
                     earliest = min(earliest, operation.deadline)
             if not group.is_wanted:

@@ -135,9 +135,10 @@ class Stream:
     # Connections
 
     async def run(self) -> None:
-        """Keep a connection while there is work for one. Runs until it is cancelled."""
+        """Keep a connection while there is work for one. Runs until it is closed and cancelled."""
         backoff = Backoff(first_s=0.02, max_s=0.5)
-        while True:
+        # A task group whose child fails in that moment forgets that it was cancelled, before Python 3.13.
+        while not self._closed:
             await self._wake.wait()
             if self._session.is_idle:
                 self._wake.clear()
@@ -205,6 +206,8 @@ class Stream:
                 raise
         self._nodes.clear(endpoint)
         self._session.limits = welcome
+        # From now on, whatever takes over one of the addresses is not taken for this cluster.
+        self._http.headers[models.CLUSTER_HEADER] = welcome.cluster_id
         return socket
 
     async def _serve(self, socket: aiohttp.ClientWebSocketResponse, endpoint: str) -> None:

@@ -104,6 +104,13 @@ class NotServing(ServiceError):
     retry_after_s = 1.0
 
 
+class WrongCluster(ServiceError):
+    """The caller names its cluster, and this node is of another: its address was given away, or is a wrong one."""
+
+    kind, title, status = "wrong-cluster", "This node is of another cluster", 421
+    outcome: Outcome = "none"
+
+
 class StateDiverged(ServiceError):
     """A read at a node in the minority (`server/checks.py`): what it would be answered from is wrong."""
 
@@ -204,6 +211,7 @@ ERRORS: dict[str, type[ServiceError]] = {
         ShuttingDown,
         NotServing,
         StateDiverged,
+        WrongCluster,
         SnapshotFailed,
         ChangePending,
         MembershipOutdated,

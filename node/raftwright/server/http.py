@@ -12,11 +12,12 @@ from typing import cast
 
 from aiohttp import WSCloseCode, web
 
+from raftwright.client.models import CLUSTER_HEADER
 from raftwright.server.addresses import parse_address
 from raftwright.server.api import Api, Call, Route
 from raftwright.server.authorize import ANONYMOUS, Permission, authorize
 from raftwright.server.bodies import Bodies
-from raftwright.server.errors import ServiceError
+from raftwright.server.errors import ServiceError, WrongCluster
 from raftwright.server.limits import Admission, Connection, GuardedServer, Limits
 from raftwright.server.listening import BACKLOG, EVERY_ADDRESS, every_address
 from raftwright.server.metrics import Metrics
@@ -122,6 +123,7 @@ class ClientServer:
             authorize(ANONYMOUS, route.permission)
             if _on_probation(request) and route.permission not in _FOR_PROBATION:
                 raise TooManyConnections("this connection may ask for the node's health and status only")
+            self._check_cluster(request)
             call = Call(request, ANONYMOUS, key, decode_query(query, route.query_names) if query else {})
             response = await route.handler(self._api, call)
         except ServiceError as error:
@@ -138,6 +140,11 @@ class ClientServer:
             self._finish(request, response)
         counts[response.status // 100 - 1] += 1
         return response
+
+    def _check_cluster(self, request: web.BaseRequest) -> None:
+        wanted, own = request.headers.get(CLUSTER_HEADER), self._api.service.cluster_id
+        if wanted is not None and own is not None and wanted != own:
+            raise WrongCluster(f"this node is of the cluster {own}, and the request is for another")
 
     def _finish(self, request: web.BaseRequest, reply: Reply) -> None:
         service = self._api.service

@@ -16,7 +16,7 @@ from raftwright.server.problems import KINDS, PROBLEM_JSON, PROBLEM_TYPE
 from raftwright.version import __version__
 
 _REFERENCE = "#/components/schemas/{name}"
-_ALWAYS = (400, 500)
+_ALWAYS = (400, 421, 500)
 """What any request may meet."""
 _BINARY: dict[str, Any] = {}
 """Any bytes, as OpenAPI 3.1 says it: no schema."""
