@@ -56,17 +56,43 @@ def _intend(facts: Facts) -> Step:
                 message=f"The volumes hold a cluster already; waiting to hear from every pod: {_why(facts, missing)}.",
             )
         return _record(facts, Intent(cluster_id=ids.pop(), stores=(), bootstrapped=True))
-    return _intend_new(facts, everyone)
+    return _intend_new(facts)
 
 
-def _intend_new(facts: Facts, everyone: tuple[str, ...]) -> Step:
-    wanted = facts.wanted_names("voters")
-    awaited = [name for name in everyone if facts.empty_node(name) is None and not _is_spare(facts, name, wanted)]
+def _intend_new(facts: Facts) -> Step:
+    wanted, awaited = facts.wanted_names("voters"), _awaited(facts)
+    if left_over(facts):
+        return Wait(reason=reasons.FOREIGN_STORE, message=why_left_over(facts), retry_s=10.0)
     stores = tuple((name, facts.nodes[name].store_id) for name in wanted if name not in awaited)
     if awaited or len({store for _, store in stores}) < len(wanted):
         who = _why(facts, awaited) or "two pods report the same store"
         return Wait(reason=reasons.FOUNDING, message=f"The cluster is founded once all its pods are there: {who}.")
     return _record(facts, Intent(cluster_id=facts.seen.uid, stores=stores))
+
+
+def _awaited(facts: Facts) -> list[str]:
+    """Pods without an empty store, which a new cluster cannot begin without, or may not begin beside."""
+    wanted, everyone = facts.wanted_names("voters"), pod_names(facts.seen.name, "voters", facts.size_at_founding())
+    return [name for name in everyone if facts.empty_node(name) is None and not _is_spare(facts, name, wanted)]
+
+
+def left_over(facts: Facts) -> list[str]:
+    """Pods that are awaited in vain: all that is in anybody's volume is what members left that had been removed, and
+    no member of their cluster is here to confirm that."""
+    if facts.intent is not None or cluster_ids(facts):
+        return []
+    awaited = _awaited(facts)
+    is_over = all(name in facts.nodes and facts.nodes[name].state == "removed" for name in awaited)
+    return awaited if is_over else []
+
+
+def why_left_over(facts: Facts) -> str:
+    names_ = left_over(facts)
+    command = " ".join(f"pvc/{claim_name(name)} pod/{name}" for name in names_)
+    return (
+        f"The volumes of {listed(names_)} hold what removed members of an earlier cluster left, and no volume holds"
+        f" that cluster. Nothing is founded beside them. If they are not needed: kubectl delete {command}"
+    )
 
 
 def _is_spare(facts: Facts, name: str, wanted: tuple[str, ...]) -> bool:
