@@ -49,7 +49,9 @@ class Worker:
         deadline = time.monotonic() + delay_s
         while (left_s := deadline - time.monotonic()) > 0:
             try:
-                await asyncio.wait_for(self.woken.wait(), min(left_s, PULSE_S))
+                # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes as it is woken.
+                async with asyncio.timeout(min(left_s, PULSE_S)):
+                    await self.woken.wait()
             except TimeoutError:
                 if left_s > PULSE_S and await self._reconciler.pulse.has_new_leader():
                     return

@@ -28,7 +28,8 @@ async def keep_promise(storage: Storage, own_ms: int, stop: asyncio.Event, say: 
         say("starting", f"this node waits {promised_ms} ms, which was its election timeout: a leader may count on it")
         while (left_s := until - clock.now()) > 0 and not stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await stop.wait()
     if not stop.is_set():
         await asyncio.to_thread(storage.promise, own_ms)
     return not stop.is_set()
