@@ -186,11 +186,11 @@ async def test_a_node_of_another_cluster_is_not_written_to(cluster: LocalCluster
             proxy.target = cluster.endpoints[0]
             await proxy.cut()
             with pytest.raises((Unavailable, Timeout), match=WRONG_CLUSTER):  # it was sent, or not
-                await client.put("mine", b"2", timeout_s=1.0)
+                await client.put("mine", b"2", timeout_s=3.0)
             with pytest.raises(Unavailable, match=WRONG_CLUSTER):
-                await client.list("mine", timeout_s=1.0)
+                await client.list("mine", timeout_s=2.0)
             with pytest.raises(Unavailable, match=WRONG_CLUSTER):
-                await client.members.transfer_leadership(timeout_s=1.0)
+                await client.members.transfer_leadership(timeout_s=2.0)
             proxy.target = other.endpoints[0]
             await client.put("mine", b"3")
         async with Client(cluster.endpoints) as client:
