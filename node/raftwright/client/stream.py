@@ -206,8 +206,9 @@ class Stream:
                 raise
         self._nodes.clear(endpoint)
         self._session.limits = welcome
-        # From now on, whatever takes over one of the addresses is not taken for this cluster.
-        self._http.headers[models.CLUSTER_HEADER] = welcome.cluster_id
+        if welcome.cluster_id:  # A node that waits to become a member has none yet.
+            # From now on, whatever takes over one of the addresses is not taken for this cluster.
+            self._http.headers[models.CLUSTER_HEADER] = welcome.cluster_id
         return socket
 
     async def _serve(self, socket: aiohttp.ClientWebSocketResponse, endpoint: str) -> None:
