@@ -184,6 +184,18 @@ def test_a_snapshot_that_contradicts_a_known_digest_is_refused_and_nothing_chang
     target.restore(wrong.sections(), unknown)  # nothing is known of it
 
 
+def test_what_the_majority_says_of_a_newer_index_counts_for_more_than_what_it_once_said() -> None:
+    """Two of three had gone wrong alike, were the majority for a while, and lost that state in a crash."""
+    state = fresh()
+    made(state, some_entries(2, 3 * digests.INTERVAL_ENTRIES))
+    (older, old), (newer, new) = list(state.digest.history)[-2:]
+    version, wrong = state.digest.version, b"another."
+    assert state.digest.contradicts({older: (version, wrong), newer: (version, new)}) is None
+    assert state.digest.contradicts({older: (version, old), newer: (version, wrong)}) == newer
+    assert state.digest.contradicts({older: (version, wrong)}) == older
+    assert state.digest.contradicts({older: ("another", wrong), newer: ("another", wrong)}) is None
+
+
 def test_a_users_machine_is_asked_for_its_digest_if_it_has_one() -> None:
     class Counted(Table):
         digest_version = 3

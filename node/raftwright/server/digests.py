@@ -161,11 +161,13 @@ class StateDigest:
         return made
 
     def contradicts(self, known: Mapping[int, tuple[str, bytes]]) -> int | None:
-        """An index at which this digest is another than the one that is known to be right, if there is one."""
-        for index, value in self.history:
+        """The newest index at which both have a digest, if this one is another there than the one that is known to be
+        right. An older one does not count against it: who was the majority then may have lost its state since, by a
+        crash, and then nobody has what was known to be right."""
+        for index, value in reversed(self.history):
             version, right = known.get(index, ("", b""))
-            if version == self.version and value != right:
-                return index
+            if version == self.version:
+                return None if value == right else index
         return None
 
     # Snapshots
