@@ -1,11 +1,22 @@
 """Writes at a node that does not lead: whom it asks, and what it answers when that one is gone."""
 
+from typing import Any
+
 from raftwright.server.driver import SWEEP_INTERVAL_S
 from raftwright.server.errors import OutcomeUnknown
 from raftwright.server.wire import Forward
 from tests.server.drivers import Cluster
 
 SESSION = b"0123456789abcdef"
+
+
+def revisions_of(cluster: Cluster, *tokens: str) -> list[list[Any]]:
+    """What the writes with these tokens came to: all of them were answered, and with no error."""
+    answers = [cluster.answer_of(token) for token in tokens]
+    assert [answer and answer.error for answer in answers] == [None] * len(tokens)
+    assert None not in answers
+    machine = cluster[1].state.machine
+    return [machine.decode_results(answer.encoded or b"") for answer in answers if answer]
 
 
 def test_a_follower_forwards_and_answers() -> None:
@@ -53,11 +64,7 @@ def test_a_forward_that_never_left_waits_for_the_stream_and_is_made_once() -> No
     cluster.run(follower)
     assert not [message for _, message in cluster.network if isinstance(message, Forward)], "nothing is tried in vain"
     cluster.wait(0.3)
-    answers = [cluster.answer_of(key) for key in "abc"]
-    assert [answer and answer.error for answer in answers] == [None, None, None]
-    machine = cluster[leader].state.machine
-    revisions = [machine.decode_results(answer.encoded or b"") for answer in answers if answer]
-    assert revisions == [[1], [2], [3]], "in the order in which they came"
+    assert revisions_of(cluster, *"abc") == [[1], [2], [3]], "in the order in which they came"
 
 
 def test_a_repeated_write_that_fails_in_the_end_does_not_say_that_it_never_happened() -> None:
@@ -123,11 +130,7 @@ def test_what_a_leader_that_vanished_was_asked_is_sent_to_the_next_one_at_once()
     while cluster.answer_of("session 2") is None:
         cluster.wait(0.01)
         assert cluster.now < begin + 3.0, "they wait for the one that is gone"
-    answers = [cluster.answer_of("session 1"), cluster.answer_of("session 2")]
-    assert [answer and answer.error for answer in answers] == [None, None]
-    machine = cluster[asked].state.machine
-    revisions = [machine.decode_results(answer.encoded or b"") for answer in answers if answer]
-    assert revisions == [[1], [2]], "in the order in which they came"
+    assert revisions_of(cluster, "session 1", "session 2") == [[1], [2]], "in the order in which they came"
     cluster.wait(2 * cluster[asked].settings.election_timeout_s + SWEEP_INTERVAL_S)
     anonymous = cluster.answer_of("anonymous")
     assert anonymous is not None, "no longer than the next leader takes to decide"

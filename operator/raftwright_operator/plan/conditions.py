@@ -37,8 +37,8 @@ def _founding(facts: Facts) -> Iterator[Concern]:
     if facts.intent is None:
         if len(founding.cluster_ids(facts)) > 1:
             yield _degraded(reasons.DIFFERENT_CLUSTERS, founding.different_clusters(facts))
-        if founding.left_over(facts):
-            yield _degraded(reasons.FOREIGN_STORE, founding.why_left_over(facts))
+        if left := founding.left_over(facts):
+            yield _degraded(reasons.FOREIGN_STORE, founding.why_left_over(left))
     elif founding.is_lost(facts):
         yield _degraded(reasons.FOUNDING_LOST, founding.why_lost(facts, facts.intent))
 

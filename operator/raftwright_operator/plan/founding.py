@@ -61,8 +61,8 @@ def _intend(facts: Facts) -> Step:
 
 def _intend_new(facts: Facts) -> Step:
     wanted, awaited = facts.wanted_names("voters"), _awaited(facts)
-    if left_over(facts):
-        return Wait(reason=reasons.FOREIGN_STORE, message=why_left_over(facts), retry_s=10.0)
+    if left := left_over(facts):
+        return Wait(reason=reasons.FOREIGN_STORE, message=why_left_over(left), retry_s=10.0)
     stores = tuple((name, facts.nodes[name].store_id) for name in wanted if name not in awaited)
     if awaited or len({store for _, store in stores}) < len(wanted):
         who = _why(facts, awaited) or "two pods report the same store"
@@ -86,11 +86,10 @@ def left_over(facts: Facts) -> list[str]:
     return awaited if is_over else []
 
 
-def why_left_over(facts: Facts) -> str:
-    names_ = left_over(facts)
-    command = " ".join(f"pvc/{claim_name(name)} pod/{name}" for name in names_)
+def why_left_over(pods: list[str]) -> str:
+    command = " ".join(f"pvc/{claim_name(name)} pod/{name}" for name in pods)
     return (
-        f"The volumes of {listed(names_)} hold what removed members of an earlier cluster left, and no volume holds"
+        f"The volumes of {listed(pods)} hold what removed members of an earlier cluster left, and no volume holds"
         f" that cluster. Nothing is founded beside them. If they are not needed: kubectl delete {command}"
     )
 
