@@ -9,7 +9,10 @@ import json
 import os
 import random
 import re
+import socket
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,6 +30,8 @@ WATCH_S = 300
 WATCH_SILENCE_S = 100.0
 """A server sends a bookmark about every minute: after so long without a word the connection is dead."""
 CONNECTIONS_MAX = 256
+CLOSE_TURNS_MAX = 100
+"""Of the loop. A connection that was shut down needs a few until its transport has seen it."""
 
 Object = dict[str, Any]
 _NOT_ASCII = re.compile("[\x7f-\uffff]")
@@ -82,7 +87,13 @@ class Kube:
     """Open it with `connect`, close it with `close`. Safe to use from many tasks."""
 
     def __init__(self, api: ApiClient) -> None:
+        """On a running loop. The API's connections are made here, so that `close` finds every one."""
         self._api = api
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS_MAX, ssl=api.rest_client.ssl_context, socket_factory=self._new_socket
+        )
+        api.configuration.client_session_kwargs = {"connector": self._connector}
         self.reads = 0
         """GET requests so far, watches not counted."""
 
@@ -96,13 +107,31 @@ class Kube:
             # Given here, since the client reads the variable once, when it is imported.
             file = os.environ.get("KUBECONFIG") or None
             await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        configuration.connection_pool_maxsize = CONNECTIONS_MAX
         api = ApiClient(configuration)
         api.user_agent = FIELD_MANAGER
         return cls(api)
 
     async def close(self) -> None:
+        """Every connection is gone after it, also those of calls that were given up and whose end of TLS the server has
+        not answered: aiohttp forgets these, and they would outlive the loop."""
         await self._api.close()  # type: ignore[no-untyped-call]
+        await self._connector.close()
+        for each in self._open_sockets():
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for _ in range(CLOSE_TURNS_MAX):
+            if not self._open_sockets():
+                break
+            await asyncio.sleep(0)
+
+    def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, type_, protocol, *_ = address
+        made = socket.socket(family, type_, protocol)
+        self._sockets.add(made)
+        return made
+
+    def _open_sockets(self) -> "list[socket.socket]":
+        return [each for each in self._sockets if each.fileno() >= 0]
 
     # Reads
 

@@ -7,12 +7,14 @@ nothing here pretends: the programs are Kubernetes' own, found on PATH, and with
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -114,6 +116,15 @@ class ApiServer:
             timeout=60,
             check=False,
         )
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """In the block the server answers nobody, not even the end of a connection."""
+        self._processes[-1].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[-1].send_signal(signal.SIGCONT)
 
     def create_namespace(self, name: str) -> None:
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})

@@ -4,10 +4,11 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from raftwright_operator.kube import Kube, Object
+from raftwright_operator.kube import Kube, KubeError, Object
 from tests.operator.apiserver import ApiServer
 
 TEXTS = {
@@ -52,3 +53,28 @@ async def test_text_of_any_kind_is_applied_created_and_patched_as_it_is(kube: Ku
         found = await kube.get("ConfigMap", namespace, each)
         assert found is not None
         assert (found["data"]["text"], found["metadata"]["annotations"]["text"]) == (text, text)
+
+
+async def test_a_call_that_was_given_up_leaves_no_connection_behind(api_server: ApiServer, kube: Kube) -> None:
+    """Though the server does not answer its end: it would be open until the loop has gone, and beyond."""
+    before = sockets()
+    await kube.list("ConfigMap", "default")
+    with api_server.frozen():
+        with pytest.raises(KubeError, match="did not answer"):
+            await kube.list("ConfigMap", "default", timeout_s=0.3)
+        assert sockets() > before
+        await kube.close()
+        assert sockets() == before
+
+
+def sockets() -> set[str]:
+    """Those that this process has open."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(each)
+        except FileNotFoundError:  # that of the listing itself
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
