@@ -11,6 +11,8 @@ from typing import Any, Literal
 from raftwright_operator.quantities import whole
 
 REPLICAS_DEFAULT, STORAGE_DEFAULT, GRACE_PERIOD_DEFAULT_S = 3, "1Gi", 30
+RESOURCES_DEFAULT: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+"""A pod that requests nothing gets next to no processor time on a busy host: its leader would lose its followers."""
 RESERVED_SETTINGS = frozenset(
     {
         "name",
@@ -110,7 +112,7 @@ def parse(resource: Mapping[str, Any], *, default_image: str) -> Spec:
             compression=snapshots.get("compression") or None,
         ),
         settings={name: value for name, value in _map(spec, "settings").items() if name not in RESERVED_SETTINGS},
-        resources=_map(spec, "resources"),
+        resources=RESOURCES_DEFAULT if spec.get("resources") is None else spec["resources"],
         pod=_pod_template(_map(spec, "podTemplate")),
         service_type=service.get("type") or "ClusterIP",
         service_annotations=_map(service, "annotations"),

@@ -190,9 +190,16 @@ def test_defaults_are_filled_in(server: ApiServer, spec: dict[str, Any] | None) 
         "replicas": 3,
         "nonVoting": {"replicas": 0},
         "storage": {"size": "1Gi", "retention": {"onScaleDown": "Retain", "onDeletion": "Retain"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "service": {"type": "ClusterIP"},
         "paused": False,
     }
+
+
+def test_resources_that_are_empty_stay_so(server: ApiServer) -> None:
+    name = new_name()
+    server.request("POST", PATH, raft_cluster(name, NAMESPACE, {"resources": {}}))
+    assert server.request("GET", f"{PATH}/{name}")["spec"]["resources"] == {}
 
 
 @pytest.mark.parametrize("bad", BAD)

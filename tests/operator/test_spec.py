@@ -18,7 +18,8 @@ def parsed(**spec: Any) -> Spec:
 
 
 def test_an_empty_resource_is_three_voters_that_lose_no_data() -> None:
-    expected = Spec(storage=Storage(size_bytes=1024**3), image=IMAGE)
+    requests = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    expected = Spec(storage=Storage(size_bytes=1024**3), image=IMAGE, resources=requests)
     assert parse({}, default_image=IMAGE) == expected
     assert parse({"spec": None}, default_image=IMAGE) == expected
     assert parsed() == expected
@@ -79,6 +80,11 @@ def test_no_replicas_are_not_the_default() -> None:
     assert parsed(replicas=0).replicas == 0
 
 
+def test_no_resources_are_not_the_default() -> None:
+    assert parsed(resources={}).resources == {}
+    assert parsed(resources=None) == parsed()
+
+
 @pytest.mark.parametrize(
     ("image", "version", "default", "expected"),
     [
@@ -135,6 +141,7 @@ def test_the_defaults_are_those_of_the_schema() -> None:
     assert parsed(storage={"size": storage["size"]["default"]}).storage == spec.storage
     assert storage["retention"]["properties"]["onScaleDown"]["default"] == spec.storage.on_scale_down
     assert storage["retention"]["properties"]["onDeletion"]["default"] == spec.storage.on_deletion
+    assert fields["resources"]["default"] == spec.resources
     assert fields["service"]["properties"]["type"]["default"] == spec.service_type
     template = fields["podTemplate"]["properties"]
     assert template["terminationGracePeriodSeconds"]["default"] == spec.pod.termination_grace_period_s
