@@ -1,7 +1,7 @@
 """Actions on nodes and their membership. Called by `execute` only.
 
-Rules: every change of the membership names the version that it was planned from; and a call to one node first reads its
-pod anew, so that no other that got its address is bootstrapped or emptied.
+Rules: every change of the membership names the cluster and the version that it was planned from; and a call to one node
+first reads its pod anew, so that no other that got its address is bootstrapped or emptied.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from raftwright_operator.actions import (
 from raftwright_operator.kube import Kube
 from raftwright_operator.names import client_address, peer_address, position
 from raftwright_operator.nodes import Nodes, Place
-from raftwright_operator.observe import Sight, cluster_places
+from raftwright_operator.observe import Sight, cluster_of, cluster_places
 from raftwright_operator.outcome import Outcome
 
 CHANGE_TIMEOUT_S = 10.0
@@ -53,7 +53,8 @@ class Membership:
             FirstMember(name=pod, store_id=store, addresses=self._addresses(pod)) for pod, store in action.intent.stores
         ]
         request = BootstrapRequest(cluster_id=action.intent.cluster_id, members=members)
-        call = self._nodes.members([found[0]]).bootstrap(request, timeout_s=CHANGE_TIMEOUT_S)
+        node = self._nodes.members([found[0]], action.intent.cluster_id)
+        call = node.bootstrap(request, timeout_s=CHANGE_TIMEOUT_S)
         try:
             await call
         except MembershipRefused as error:
@@ -118,7 +119,9 @@ class Membership:
         return Outcome.done()
 
     def _members(self) -> Members:
-        return self._nodes.members(cluster_places(self._observed, self._observed.nodes, self._sight.places))
+        seen = self._observed
+        places = cluster_places(seen, seen.nodes, self._sight.places)
+        return self._nodes.members(places, cluster_of(seen, seen.nodes))
 
     async def _node_of(self, pod: str, uid: str) -> tuple[Place, NodeStatus] | None:
         """Where the node of this very pod is now, and what it says; None if that cannot be told."""

@@ -1,7 +1,7 @@
 """How the operator talks to the nodes in the pods: their status, and the membership API of their cluster.
 
 Called by `observe` and `execute`. Rule: a node is asked at the address of one pod of one uid, and what it answers
-counts only if it says the name of that pod: addresses of pods are used again.
+counts only if it says the name of that pod; what is about a cluster names it: addresses of pods are used again.
 """
 
 import asyncio
@@ -100,9 +100,9 @@ class Nodes:
             return None
         return status if status.name == place.pod else None
 
-    def members(self, places: Sequence[Place]) -> Members:
-        """The membership API of the cluster of these nodes, of which the first that can answers."""
-        return Members(self._ask_of(places))
+    def members(self, places: Sequence[Place], cluster_id: str | None) -> Members:
+        """The membership API of the cluster with this id, of whose nodes the first that can answers."""
+        return Members(self._ask_of(places), cluster_id=cluster_id)
 
     async def discard_store(self, place: Place, store_id: str) -> None:
         """RaftwrightError if the node refuses or does not answer."""

@@ -127,18 +127,25 @@ class Observer:
         if not asked:
             return None
         try:
-            answer = await self._nodes.members(asked).list(linearizable=True, timeout_s=MEMBERS_TIMEOUT_S)
+            members = self._nodes.members(asked, cluster_of(observed, nodes))
+            answer = await members.list(linearizable=True, timeout_s=MEMBERS_TIMEOUT_S)
         except RaftwrightError:
             return None
         return seeing.membership_of(answer)
 
 
+def cluster_of(observed: Observed, nodes: Mapping[str, NodeSeen]) -> str | None:
+    """The id of this resource's cluster. Without an intent: of the nodes that serve, only if all are of one."""
+    if observed.intent:
+        return observed.intent.cluster_id
+    ids = {node.cluster_id for node in nodes.values() if node.state == "serving" and node.cluster_id}
+    return ids.pop() if len(ids) == 1 else None
+
+
 def cluster_places(observed: Observed, nodes: Mapping[str, NodeSeen], places: Mapping[str, Place]) -> list[Place]:
-    """Nodes that serve the cluster of this resource, the leader first. Without an intent, only if all are of one."""
-    serving = {name: node for name, node in nodes.items() if node.state == "serving" and node.cluster_id}
-    ids = {node.cluster_id for node in serving.values()}
-    wanted = observed.intent.cluster_id if observed.intent else (ids.pop() if len(ids) == 1 else None)
-    ours = [name for name, node in serving.items() if node.cluster_id == wanted]
+    """Nodes that serve the cluster of this resource, the leader first."""
+    wanted = cluster_of(observed, nodes)
+    ours = [name for name, node in nodes.items() if node.state == "serving" and wanted and node.cluster_id == wanted]
     ours.sort(key=lambda name: (nodes[name].member_id != nodes[name].leader, name))
     return [places[name] for name in ours if name in places]
 

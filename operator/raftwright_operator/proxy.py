@@ -9,11 +9,12 @@ import asyncio
 import aiohttp
 from aiohttp import web
 
+from raftwright.client.models import CLUSTER_HEADER
 from raftwright_operator.kube import Kube, Object, path_of
 from raftwright_operator.names import CLIENT_PORT
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
-PASSED_HEADERS = ("Content-Type", "If-Match", "ETag", "Retry-After", "X-Raft-Index")
+PASSED_HEADERS = ("Content-Type", "If-Match", "ETag", "Retry-After", "X-Raft-Index", CLUSTER_HEADER)
 
 
 class ProxyReach:

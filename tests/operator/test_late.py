@@ -1,6 +1,8 @@
 """Actions that come late, on a real API server with a real node: what has ended since is not done any more."""
 
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,31 @@ async def test_a_change_that_nobody_wants_any_more_ends_with_the_version_of_the_
             members = await client.members.list(linearizable=True)
         assert members.version == version + 1
         assert [member.metadata[RENEWED] for member in members.members] == [str(version)]
+
+
+async def test_a_node_of_another_cluster_that_got_the_address_is_not_changed(place: World) -> None:
+    """Its members have the same ids, and its membership is at the same version."""
+    for name in (NAME, "another"):
+        await place.create(name, replicas=1)
+        async with place.operator(name):
+            await place.settled(1, name=name)
+    async with place.runtime() as runtime:
+        assert runtime._tools is not None
+        observer, executor = runtime._tools.observer, runtime._tools.executor
+        ours = await observer.look((place.namespace, NAME), fresh=True)
+        theirs = await observer.look((place.namespace, "another"), fresh=True)
+        assert ours is not None
+        assert theirs is not None
+        assert ours.observed.membership is not None
+        assert theirs.observed.membership is not None
+        version = ours.observed.membership.version
+        assert theirs.observed.membership.version == version
+        moved = replace(ours.places[f"{NAME}-0"], endpoint=theirs.places["another-0"].endpoint)
+        late = AddMembers(joiners=(Joiner(pod=f"{NAME}-1", store_id=uuid.uuid4().hex),), if_version=version, why=WHY)
+        outcome = await executor.execute(late, replace(ours, places={f"{NAME}-0": moved}))
+        assert outcome.what == "again"
+        assert "this node is of the cluster" in outcome.message
+        after = await observer.look((place.namespace, "another"), fresh=True)
+        assert after is not None
+        assert after.observed.membership is not None
+        assert after.observed.membership.version == version

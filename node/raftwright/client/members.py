@@ -27,6 +27,7 @@ from raftwright.client.member_models import (
     TransferRequest,
     UpdateRequest,
 )
+from raftwright.client.models import CLUSTER_HEADER
 
 T = TypeVar("T")
 _Attempt = Callable[[aiohttp.ClientSession, str, float], Coroutine[Any, Any, T]]
@@ -42,11 +43,13 @@ class Members:
     """Who is in the cluster. A member is named by its id or its name.
 
     A change returns the membership after it. MembershipRefused says with its `reason` why it was not made; where
-    `if_version` is given, a membership at another version is a reason (`membership-outdated`).
+    `if_version` is given, a membership at another version is a reason (`membership-outdated`). Where `cluster_id` is
+    given, nodes of another cluster refuse each call: addresses are used again.
     """
 
-    def __init__(self, ask: _Ask) -> None:
+    def __init__(self, ask: _Ask, *, cluster_id: str | None = None) -> None:
         self._ask = ask
+        self._headers = {} if cluster_id is None else {CLUSTER_HEADER: cluster_id}
 
     async def list(self, *, linearizable: bool = False, timeout_s: float | None = None) -> MembersAnswer:
         """The membership, and how far each member is: as the leader has it, committed or not, or as any node knows it
@@ -180,7 +183,7 @@ class Members:
                     method,
                     f"http://{endpoint}{path}",
                     data=data,
-                    headers=headers,
+                    headers={**self._headers, **(headers or {})},
                     timeout=aiohttp.ClientTimeout(total=left_s + ANSWER_GRACE_S),
                 ) as answer:
                     found = await answer.read()
