@@ -87,7 +87,7 @@ def _ready(spec: Spec, observed: Observed, concerns: Sequence[Concern]) -> Findi
         return Finding("False", "VotersNotReady", what)
     if pending := sorted(member.name for member in membership.members if member.role == "voter" and member.intent):
         return Finding("False", reasons.MEMBERSHIP_CHANGING, f"A change of these voters is pending: {_list(pending)}.")
-    return Finding("True", "AllVotersReady", f"All {len(wanted)} voters have their vote and are ready.")
+    return Finding("True", "AllVotersReady", f"With their vote and ready: {_list(wanted)}.")
 
 
 def _progressing(spec: Spec, step: Step, concerns: Sequence[Concern]) -> Finding:
