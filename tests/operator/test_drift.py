@@ -73,7 +73,7 @@ def defaulted(live: dict[str, Any]) -> dict[str, Any]:
     container |= {"imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"}
     container["env"] = [{k: v for k, v in one.items() if v} for one in container["env"]]
     container["volumeMounts"] = [{k: v for k, v in one.items() if v is not False} for one in container["volumeMounts"]]
-    if "requests" in container.get("resources", {}):
+    if container.get("resources") == RICH.resources:
         container["resources"] = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2"}}
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         container[name]["successThreshold"] = 1

@@ -69,8 +69,13 @@ async def test_what_was_deleted_while_none_ran_is_finished_by_the_next(place: Wo
 
         # It was deleted before the resource was let go, and is gone when nothing protects it any more.
         await place.eventually(has_no_claims, "the volume goes", lambda: operator.log[-3000:])
-        _, metrics = await operator.get(operator.metrics, "/metrics")
-        assert f'cluster="{NAME}"' not in metrics
+
+        async def is_forgotten() -> bool:
+            _, metrics = await operator.get(operator.metrics, "/metrics")
+            return "raftwright_operator_leading" in metrics and f'cluster="{NAME}"' not in metrics
+
+        # By the step that follows the one which let the resource go.
+        await place.eventually(is_forgotten, "its metrics go", lambda: operator.log[-3000:])
         assert await operator.stop() == 0
     assert "Traceback" not in operator.log
 
