@@ -22,7 +22,8 @@ from raftwright.server.wire import Forward, PeerHello, PeerMessage, encode_frame
 class Peer:
     """A transport with a listener on a free port of this machine."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.received: asyncio.Queue[PeerMessage] = asyncio.Queue()
         self.lost: asyncio.Queue[int] = asyncio.Queue()
         self.identity = LocalIdentity(name=name, store_id=name * 32, cluster_id="k" * 32, member_id=number)
@@ -45,7 +46,7 @@ class Peer:
         application.on_shutdown.append(lambda _: self.transport.hang_up())
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -184,6 +185,35 @@ async def test_a_name_that_has_no_address_yet_or_another_one_by_now_is_looked_up
     finally:
         await a.stop()
         await b.stop()
+
+
+async def test_a_member_whose_address_is_another_ones_by_now_is_found_at_its_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after all hosts lost power at once: pods get each other's addresses, and names follow a little later. The
+    connection to the wrong one is not used again, though it is open, and young."""
+    found = ["127.0.0.2"] * 4 + ["127.0.0.1"]
+
+    async def look_up(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
+        address = found.pop(0) if len(found) > 1 else found[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    a, b, other = Peer("a", 1), Peer("b", 2), Peer("c", 3, host="127.0.0.2")
+    await a.start()
+    await b.start()
+    other.port = b.port
+    await other.start()
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    moved = replace(member(b), addresses=Addresses(peer=f"b-0.peers.test:{b.port}", client=""))
+    membership = first_membership([(member(a), True), (moved, True)])
+    for peer in (a, b, other):
+        peer.connect(membership)
+    try:
+        await wait_until(lambda: "not-me" in a.transport.refusals().get(2, ""))
+        await wait_until(lambda: a.transport.is_connected(2))
+    finally:
+        for peer in (a, b, other):
+            await peer.stop()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from raftwright.raft.entries import EntryId, HardState
 from raftwright.raft.membership import Addresses, Member, Membership, first_membership
 from raftwright.server.addresses import FirstMember
 from raftwright.server.machine import Machine
+from raftwright.server.peer_streams import new_connector
 from raftwright.server.peers import IDENTITY_PATH, LocalIdentity
 from raftwright.server.state import ReplicatedState
 from raftwright.server.wire import PROTOCOL
@@ -93,9 +94,8 @@ async def found(identity: LocalIdentity, members: Sequence[FirstMember]) -> Foun
         )
     }
     said_at = float("-inf")
-    connector = aiohttp.TCPConnector(use_dns_cache=False)
     timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=new_connector(), timeout=timeout) as session:
         while missing := [member for member in members if member.name not in known]:
             answers = await asyncio.gather(*(_ask(session, member) for member in missing))
             for member, answer in zip(missing, answers, strict=True):

@@ -15,6 +15,7 @@ import msgspec
 from raftwright.server.addresses import parse_address
 from raftwright.server.errors import InvalidRequest, LastVoter, MemberAlive, NameTaken, ServiceError, StoreTaken
 from raftwright.server.membership_requests import Addition, Call, Change
+from raftwright.server.peer_streams import new_connector
 from raftwright.server.peers import JOIN_PATH
 
 _log = logging.getLogger(__name__)
@@ -51,9 +52,8 @@ async def join(
 async def _ask_all(addition: Addition, addresses: Sequence[str], say: Callable[[str, str], None]) -> None:
     body = msgspec.json.encode(addition)
     pause_s = ASK_INTERVAL_S[0]
-    connector = aiohttp.TCPConnector(use_dns_cache=False)
     timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=new_connector(), timeout=timeout) as session:
         while True:
             for address in addresses:
                 answer = await _ask(session, address, body)

@@ -32,6 +32,14 @@ BACKOFF_S = (0.05, 1.0)
 QUEUED_MESSAGES_MAX = 4096
 
 
+def new_connector() -> aiohttp.TCPConnector:
+    """For all that is asked of other members: each try looks the name up, and makes a connection of its own.
+
+    A member that was moved has another address, and the old one may be another member's by now. A connection there that
+    was kept after the refusal would take the next try to the same one, and each try would keep it further."""
+    return aiohttp.TCPConnector(limit=0, use_dns_cache=False, force_close=True)
+
+
 class Transport(Protocol):
     """What a stream needs of the node's transport."""
 

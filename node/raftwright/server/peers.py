@@ -26,6 +26,7 @@ from raftwright.server.peer_streams import (
     REMOVED,
     STREAM_PATH,
     PeerStream,
+    new_connector,
     tell_unsent,
 )
 from raftwright.server.wire import BULK_MESSAGES, FRAME_BYTES_MAX, PROTOCOL, PeerHello, PeerMessage, decode_frame
@@ -100,9 +101,8 @@ class PeerTransport:
 
     async def run(self) -> None:
         """Own every stream until cancelled."""
-        # A name is looked up for each connection: a member that was moved has another address at once.
-        connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False)
-        async with aiohttp.ClientSession(connector=connector) as self.session, asyncio.TaskGroup() as self._group:
+        session = aiohttp.ClientSession(connector=new_connector())
+        async with session as self.session, asyncio.TaskGroup() as self._group:
             self.update(self.membership)
             await asyncio.Event().wait()
 
