@@ -54,9 +54,8 @@ class Membership:
         ]
         request = BootstrapRequest(cluster_id=action.intent.cluster_id, members=members)
         node = self._nodes.members([found[0]], action.intent.cluster_id)
-        call = node.bootstrap(request, timeout_s=CHANGE_TIMEOUT_S)
         try:
-            await call
+            await node.bootstrap(request, timeout_s=CHANGE_TIMEOUT_S)
         except MembershipRefused as error:
             return _moved_on(error)
         return Outcome.done()
